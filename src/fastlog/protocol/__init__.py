@@ -1,0 +1,1 @@
+"""The Kafka protocol: schema files, messages by API key and version, error codes, record batches."""
