@@ -84,7 +84,7 @@ cdef inline uint32_t read_uvarint(Reader *r) noexcept nogil:
         v |= <uint64_t> (r.p[0] & 0x7F) << shift
         r.p += 1
         if not r.p[-1] & 0x80:
-            if v > 0xFFFFFFFF:
+            if v >> 32:
                 r.bad = True
                 return 0
             return <uint32_t> v
