@@ -390,6 +390,7 @@ class Consumer:
         self._consumer = ck.Consumer(_config(bootstrap, settings, config or {}))
         self.assigned: dict[Partition, bool] = {}  # partition -> read to its end at least once since it was assigned
         self.on_assign: Callable[[list[Partition]], None] | None = None
+        self._joined = False  # partitions were shared out to this member, perhaps none
 
     def __enter__(self) -> Self:
         return self
@@ -403,6 +404,7 @@ class Consumer:
     def assign(self, offsets: Mapping[Partition, int]) -> None:
         """Reads these partitions from these offsets."""
         self.assigned = dict.fromkeys(offsets, False)
+        self._joined = True
         self._consumer.assign([ck.TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()])
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -410,6 +412,7 @@ class Consumer:
 
         def gained(_: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
             self.assigned.update({(p.topic, p.partition): False for p in parts})
+            self._joined = True
             if self.on_assign:
                 self.on_assign([(p.topic, p.partition) for p in parts])
 
@@ -427,8 +430,8 @@ class Consumer:
 
     @property
     def at_end(self) -> bool:
-        """Whether every partition assigned was read to its end."""
-        return bool(self.assigned) and all(self.assigned.values())
+        """Whether every partition assigned was read to its end; a member that got none is there at once."""
+        return self._joined and all(self.assigned.values())
 
     def poll(self, most: int = 500, timeout_s: float = 0.5) -> list[Record]:
         """The next records, up to `most`; fewer or none when the time is over."""
