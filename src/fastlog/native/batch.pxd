@@ -39,8 +39,7 @@ cdef struct BatchInfo:
     int32_t base_sequence           # -1: none
     int32_t count
 
-cdef struct BatchRules:
-    """What a topic asks of a batch. Filled from the topic's settings; the same for all its partitions."""
+cdef struct BatchRules:             # what a topic asks of a batch: from its settings, the same for all its partitions
     uint32_t size_max               # max.message.bytes
     int64_t before_max_ms           # message.timestamp.before.max.ms
     int64_t after_max_ms            # message.timestamp.after.max.ms
@@ -65,22 +64,45 @@ cdef PeekResult batch_peek(const void *p, size_t n, BatchInfo *out) noexcept nog
 cdef bint batch_crc_ok(const void *p, const BatchInfo *info) noexcept nogil
 
 # Validates what a producer sent for one partition: `n` bytes that must be exactly one batch. Returns a Kafka error code (0: none)
-# and, when not 0, a static English reason in `why`. With log_append_time the batch is patched in place (attributes, max
-# timestamp, CRC); now_ms is the broker's clock. `scratch` is working memory of `scratch_len` bytes for decompression, at least
-# BATCH_SCRATCH; no other memory is taken beyond what the codecs' contexts need.
-#   CORRUPT_MESSAGE (2): CRC, length, undecodable compression      INVALID_RECORD (87): counts, deltas, keys, control bits, > 1 batch
-#   INVALID_TIMESTAMP (32)   MESSAGE_TOO_LARGE (10)   UNSUPPORTED_FOR_MESSAGE_FORMAT (43): magic 0 or 1
+# and, when not 0, a static English reason in `why`. `scratch` is working memory of `scratch_len` bytes for decompression, at least
+# BATCH_SCRATCH; now_ms is the broker's clock. Where the topic's timestamps are the broker's, or the header's max timestamp is not
+# the records', the batch is patched in place (attributes, max timestamp, CRC), as Kafka does.
+#   CORRUPT_MESSAGE (2): CRC, a length that no batch has, magic above 2, records that can't be decompressed
+#   MESSAGE_TOO_LARGE (10): over size_max, or over inflate_max when decompressed (clients split such a batch and try again)
+#   INVALID_TIMESTAMP (32): a record's is out of range, or the producer claims log-append time
+#   UNSUPPORTED_COMPRESSION_TYPE (76): codec above 4
+#   INVALID_RECORD (87): no whole batch, more than one, magic 0 or 1, counts, lengths, offsets, missing keys, control bit, base offset,
+#                        sequence, transactional without a producer id
+#   UNKNOWN_SERVER_ERROR (-1): no memory
+# That is Kafka 4.3's choice of code, but: it answers -1 where a codec fails or is unknown; takes offset deltas other than 0, 1, 2, ...
+# (when compressed, by rewriting the batch), wrong lengths of compressed records, half a batch or junk behind the batch or behind the
+# compressed records, and a transactional batch without a producer id. Here these are refused: each loses data or stops consumers.
+# Memory: uncompressed batches take none. Decompression runs through `scratch` and contexts kept per thread, of up to 300 KiB (gzip,
+# zstd) or 8 MiB (lz4, where a client uses blocks of 4 MiB); more, freed at once, only for zstd frames with a window over 16 MiB
+# (up to 128 MiB, touched as bytes come out) and for snappy blocks with back-references over 64 KiB: their decompressed size, at
+# most 22 times the batch and inflate_max. Without look_inside only the header is looked at, unless keys are required.
 cdef enum:
     BATCH_SCRATCH = 131072
 cdef int16_t batch_check(uint8_t *p, size_t n, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len,
                          BatchInfo *out, const char **why) noexcept nogil
 
+# The same for a thread that must not be held up: where a compressed batch comes out larger than 256 KiB, whatever its own size, it
+# gives BATCH_UNDECIDED with the batch unchanged, and batch_check has to be called in the worker pool. So a bomb costs 0.2 ms here.
+cdef enum:
+    BATCH_UNDECIDED = 32767         # not an error code of Kafka's
+cdef int16_t batch_check_quick(uint8_t *p, size_t n, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len,
+                               BatchInfo *out, const char **why) noexcept nogil
+
+# Whether the topic asks for another codec than the batch has. Control batches stay as they are.
+cdef inline bint batch_needs_recode(const BatchInfo *info, const BatchRules *rules) noexcept nogil:
+    return rules.codec != CODEC_PRODUCER and (info.attributes & ATTR_CODEC) != rules.codec and not info.attributes & ATTR_CONTROL
+
 # Whether batch_check or batch_recode on this header would take long (compressed and big enough, or must be recompressed): then it
-# belongs in the worker pool (about 200 us is the line).
+# belongs in the worker pool (about 200 us is the line). Where it says no, batch_check_quick is still the one to call.
 cdef bint batch_is_slow(const BatchInfo *info, const BatchRules *rules) noexcept nogil
 
-# Rewrites a valid batch in rules.codec. Returns a Kafka error code; on 0 *out is malloc'ed memory of *out_len bytes that the caller
-# frees, holding a whole valid batch, and out_info describes it.
+# Rewrites a valid batch in rules.codec. Returns a Kafka error code (MESSAGE_TOO_LARGE: it is over size_max then); on 0 *out is
+# malloc'ed memory of *out_len bytes that the caller frees, holding a whole valid batch, and out_info describes it.
 cdef int16_t batch_recode(const uint8_t *p, size_t n, const BatchRules *rules, uint8_t **out, size_t *out_len,
                           BatchInfo *out_info, const char **why) noexcept nogil
 
