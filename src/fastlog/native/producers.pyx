@@ -1,0 +1,264 @@
+"""Idempotent producers of a partition. See producers.pxd."""
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from fastlog.native.batch cimport ATTR_CONTROL, BatchInfo
+from fastlog.native.bytes cimport get16, get32, get64, put16, put32, put64
+from fastlog.native.crc32c cimport crc32c
+
+cdef enum:
+    SNAPSHOT_VERSION = 1
+    SNAPSHOT_HEAD = 10              # version, CRC, count
+    SNAPSHOT_CRC_FROM = 6
+    SNAPSHOT_ENTRY = 46
+    SEQUENCE_MAX = 2147483647
+    INVALID_PRODUCER_EPOCH = 47
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+
+
+cdef void producers_init(Producers *p) noexcept nogil:
+    memset(p, 0, sizeof(Producers))
+
+
+cdef void producers_free(Producers *p) noexcept nogil:
+    cdef uint32_t i
+    cdef Producer *e
+    cdef Producer *following
+    if p.buckets != NULL:
+        for i in range(p.mask + 1):
+            e = p.buckets[i]
+            while e != NULL:
+                following = e.chain
+                free(e)
+                e = following
+        free(p.buckets)
+    producers_init(p)
+
+
+cdef inline uint32_t bucket_of(const Producers *p, int64_t id) noexcept nogil:
+    return <uint32_t> ((<uint64_t> id * <uint64_t> 0x9E3779B97F4A7C15) >> 32) & p.mask
+
+
+cdef Producer *find(const Producers *p, int64_t id) noexcept nogil:
+    cdef Producer *e
+    if p.buckets == NULL:
+        return NULL
+    e = p.buckets[bucket_of(p, id)]
+    while e != NULL and e.id != id:
+        e = e.chain
+    return e
+
+
+cdef bint widen(Producers *p) noexcept nogil:
+    """Room for one more, keeping at most one entry a bucket on average."""
+    cdef uint32_t size = p.mask + 1 if p.buckets != NULL else 0
+    cdef Producer **old = p.buckets
+    cdef Producer **made
+    cdef Producer *e
+    cdef Producer *following
+    cdef uint32_t i
+    cdef uint32_t b
+    if p.count < size:
+        return True
+    made = <Producer **> calloc(size * 2 if size else 4, sizeof(Producer *))
+    if made == NULL:
+        return size != 0            # longer chains will do
+    p.buckets = made
+    p.mask = (size * 2 if size else 4) - 1
+    for i in range(size):
+        e = old[i]
+        while e != NULL:
+            following = e.chain
+            b = bucket_of(p, e.id)
+            e.chain = made[b]
+            made[b] = e
+            e = following
+    free(old)
+    return True
+
+
+cdef Producer *get(Producers *p, int64_t id) noexcept nogil:
+    cdef Producer *e = find(p, id)
+    cdef uint32_t b
+    if e != NULL or not widen(p):
+        return e
+    e = <Producer *> calloc(1, sizeof(Producer))
+    if e == NULL:
+        return NULL
+    e.id = id
+    e.epoch = -1
+    e.coordinator_epoch = -1
+    e.txn_first_offset = -1
+    b = bucket_of(p, id)
+    e.chain = p.buckets[b]
+    p.buckets[b] = e
+    p.count += 1
+    return e
+
+
+cdef inline int32_t sequence_after(int32_t sequence, int32_t n) noexcept nogil:
+    """The sequence number n further on; after 2^31-1 comes 0."""
+    return sequence + n if sequence <= SEQUENCE_MAX - n else n - (SEQUENCE_MAX - sequence) - 1
+
+
+cdef inline int32_t sequence_before(int32_t sequence, int32_t n) noexcept nogil:
+    return sequence - n if sequence >= n else SEQUENCE_MAX - (n - sequence) + 1
+
+
+cdef int16_t producers_check(const Producers *p, const BatchInfo *info, const ProducerBatch **original) noexcept nogil:
+    cdef Producer *e
+    cdef const ProducerBatch *b
+    cdef int32_t last
+    cdef int i
+    if info.producer_id < 0:
+        return PRODUCER_OK
+    e = find(p, info.producer_id)
+    if e == NULL:
+        return PRODUCER_OK
+    if info.producer_epoch < e.epoch:
+        return INVALID_PRODUCER_EPOCH
+    if info.base_sequence < 0 or info.attributes & ATTR_CONTROL:
+        return PRODUCER_OK          # only the epoch counts for what coordinators write
+    if info.producer_epoch != e.epoch:
+        return OUT_OF_ORDER_SEQUENCE_NUMBER if info.base_sequence != 0 and e.epoch != -1 else PRODUCER_OK
+    last = sequence_after(info.base_sequence, info.last_offset_delta)
+    for i in range(e.count):
+        b = &e.batches[i]
+        if b.last_sequence == last and sequence_before(last, b.delta) == info.base_sequence:
+            original[0] = b
+            return PRODUCER_DUPLICATE
+    last = e.batches[e.newest].last_sequence if e.count else -1
+    if <int64_t> info.base_sequence == <int64_t> last + 1 or (info.base_sequence == 0 and last == SEQUENCE_MAX):
+        return PRODUCER_OK
+    return OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+cdef int producers_add(Producers *p, const BatchInfo *info, int64_t base_offset, int64_t end) noexcept nogil:
+    cdef Producer *e
+    cdef ProducerBatch *b
+    if info.producer_id < 0:
+        return 0
+    e = get(p, info.producer_id)
+    if e == NULL:
+        return -1
+    if e.epoch != info.producer_epoch:
+        e.epoch = info.producer_epoch
+        e.count = 0
+        e.newest = 0
+    e.last_timestamp = info.max_timestamp
+    if info.attributes & ATTR_CONTROL:
+        return 0
+    if e.count < PRODUCER_BATCHES:
+        e.newest = e.count
+        e.count += 1
+    else:
+        e.newest = <int8_t> ((e.newest + 1) % PRODUCER_BATCHES)
+    b = &e.batches[e.newest]
+    b.last_sequence = sequence_after(info.base_sequence, info.last_offset_delta) if info.base_sequence >= 0 else -1
+    b.last_offset = base_offset + info.last_offset_delta
+    b.delta = info.last_offset_delta
+    b.timestamp = info.max_timestamp
+    b.end = end
+    return 0
+
+
+cdef void producers_expire(Producers *p, int64_t before_ms) noexcept nogil:
+    cdef uint32_t i
+    cdef Producer **at
+    cdef Producer *e
+    if p.buckets == NULL:
+        return
+    for i in range(p.mask + 1):
+        at = p.buckets + i
+        while at[0] != NULL:
+            e = at[0]
+            if e.last_timestamp < before_ms and e.txn_first_offset < 0:
+                at[0] = e.chain
+                p.count -= 1
+                free(e)
+            else:
+                at = &e.chain
+
+
+cdef void producers_shed(Producers *p) noexcept nogil:
+    cdef int64_t oldest = 0x7FFFFFFFFFFFFFFF
+    cdef int64_t newest = 0
+    cdef uint32_t i
+    cdef Producer *e
+    if p.buckets == NULL:
+        return
+    for i in range(p.mask + 1):
+        e = p.buckets[i]
+        while e != NULL:
+            if e.last_timestamp < oldest:
+                oldest = e.last_timestamp
+            if e.last_timestamp > newest:
+                newest = e.last_timestamp
+            e = e.chain
+    producers_expire(p, oldest + (newest - oldest) // 8 + 1)
+
+
+cdef size_t producers_snapshot_bytes(const Producers *p) noexcept nogil:
+    return SNAPSHOT_HEAD + <size_t> p.count * SNAPSHOT_ENTRY
+
+
+cdef void producers_snapshot(const Producers *p, uint8_t *out) noexcept nogil:
+    cdef uint8_t *at = out + SNAPSHOT_HEAD
+    cdef uint32_t i
+    cdef Producer *e
+    cdef ProducerBatch *b
+    put16(out, SNAPSHOT_VERSION)
+    put32(out + SNAPSHOT_CRC_FROM, p.count)
+    if p.buckets != NULL:
+        for i in range(p.mask + 1):
+            e = p.buckets[i]
+            while e != NULL:
+                b = &e.batches[e.newest]
+                put64(at, <uint64_t> e.id)
+                put16(at + 8, <uint16_t> e.epoch)
+                put32(at + 10, <uint32_t> (b.last_sequence if e.count else -1))
+                put64(at + 14, <uint64_t> (b.last_offset if e.count else -1))
+                put32(at + 22, <uint32_t> (b.delta if e.count else 0))
+                put64(at + 26, <uint64_t> e.last_timestamp)
+                put32(at + 34, <uint32_t> e.coordinator_epoch)
+                put64(at + 38, <uint64_t> e.txn_first_offset)
+                at += SNAPSHOT_ENTRY
+                e = e.chain
+    put32(out + 2, crc32c(0, out + SNAPSHOT_CRC_FROM, <size_t> (at - out) - SNAPSHOT_CRC_FROM))
+
+
+cdef int producers_load(Producers *p, const uint8_t *data, size_t n) noexcept nogil:
+    cdef const uint8_t *at = data + SNAPSHOT_HEAD
+    cdef uint32_t count
+    cdef uint32_t i
+    cdef Producer *e
+    cdef ProducerBatch *b
+    producers_free(p)
+    if n < SNAPSHOT_HEAD or get16(data) != SNAPSHOT_VERSION:
+        return -1
+    count = get32(data + SNAPSHOT_CRC_FROM)
+    if <size_t> count != (n - SNAPSHOT_HEAD) // SNAPSHOT_ENTRY or n != SNAPSHOT_HEAD + <size_t> count * SNAPSHOT_ENTRY:
+        return -1
+    if get32(data + 2) != crc32c(0, data + SNAPSHOT_CRC_FROM, n - SNAPSHOT_CRC_FROM):
+        return -1
+    for i in range(count):
+        e = get(p, <int64_t> get64(at))
+        if e == NULL:
+            producers_free(p)
+            return -1
+        e.epoch = <int16_t> get16(at + 8)
+        e.last_timestamp = <int64_t> get64(at + 26)
+        e.coordinator_epoch = <int32_t> get32(at + 34)
+        e.txn_first_offset = <int64_t> get64(at + 38)
+        e.count = 0
+        e.newest = 0
+        if <int64_t> get64(at + 14) >= 0:
+            e.count = 1
+            b = &e.batches[0]
+            b.last_sequence = <int32_t> get32(at + 10)
+            b.last_offset = <int64_t> get64(at + 14)
+            b.delta = <int32_t> get32(at + 22)
+            b.timestamp = e.last_timestamp
+            b.end = 0
+        at += SNAPSHOT_ENTRY
+    return 0
