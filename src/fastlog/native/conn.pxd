@@ -1,0 +1,28 @@
+"""Connections: framing, order of requests, output, back-pressure. See net.pxd for the lives of Conn and Request."""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from fastlog.native.net cimport Conn, Request, Shard
+
+# Takes over the descriptor. Closes it when the shard has no room.
+cdef void conn_open(Shard *shard, int fd, uint32_t listener) noexcept nogil
+# Closes for `why` (static or copied at once); bad: the peer's fault, logged as a warning with its name.
+cdef void conn_close(Conn *c, const char *why, bint bad) noexcept nogil
+# Sends what is ready, goes on parsing where it can, frees what is finished: once per turn.
+cdef void conns_turn(Shard *shard) noexcept nogil
+# Closes idle ones and takes back the buffers of quiet ones; once per second or so.
+cdef void conns_sweep(Shard *shard) noexcept nogil
+# Response memory: room for `size` bytes of the response's own; starts with the response header already written (length left open).
+# Returns where the body goes, or NULL: no memory (the connection is closed then).
+cdef uint8_t *response_room(Request *r, uint32_t size) noexcept nogil
+# Sets the response to what response_room gave, `body` bytes of it used.
+cdef void response_plain(Request *r, uint32_t body) noexcept nogil
+cdef int response_iov_room(Request *r, int32_t n) noexcept nogil       # 0, or -1: no memory
+# Bytes of the response header before the body.
+cdef uint32_t response_head(const Request *r) noexcept nogil
+# The response is complete (or, when silent, there is none).
+cdef void request_ready(Request *r) noexcept nogil
+cdef void conn_resume(Conn *c) noexcept nogil                           # after `paused` was cleared
+cdef void conn_dirty(Conn *c) noexcept nogil
+# The peer's name, for log lines.
+cdef void conn_peer(const Conn *c, char *out, size_t n) noexcept nogil
+# A line for the operator; rate-limited per shard.
+cdef void shard_log(Shard *shard, int level, const char *text) noexcept nogil

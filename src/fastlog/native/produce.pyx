@@ -1,0 +1,383 @@
+"""See produce.pxd."""
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.stdio cimport snprintf
+from libc.string cimport memcmp, memcpy, strlen
+
+from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, CODEC_PRODUCER, PEEK_OK, BatchInfo, batch_check, batch_is_slow, batch_peek, \
+    batch_recode
+from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
+    writer_init, writer_used
+from fastlog.native.conn cimport conn_close, conn_resume, request_ready, response_plain, response_room
+from fastlog.native.log cimport Append, Partition, log_append
+from fastlog.native.mail cimport mail_send
+from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, counter_add
+from fastlog.native.slab cimport slab_free, slab_get, slab_put
+from fastlog.native.table cimport Topic, table_by_id, table_by_name, topic_drop, topic_hold
+from fastlog.native.wire cimport wire_length, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
+from fastlog.native.work cimport WORK_SOON, Job, work_submit
+
+cdef enum:                          # Kafka's error codes that are decided here
+    CORRUPT_MESSAGE = 2
+    UNKNOWN_TOPIC_OR_PARTITION = 3
+    INVALID_TOPIC = 17
+    INVALID_REQUIRED_ACKS = 21
+    INVALID_TXN_STATE = 48
+    KAFKA_STORAGE_ERROR = 56
+    INVALID_RECORD = 87
+    UNKNOWN_TOPIC_ID = 100
+
+cdef struct Work
+
+cdef struct Part:                   # one batch of a request, on its way
+    Append append                   # first: an Append is its Part
+    Part *next
+    Work *work
+    Shard *home
+    Topic *topic                    # held
+    const uint8_t *name             # in the request's frame
+    const uint8_t *topic_id
+    int32_t name_length
+    int32_t index
+    int32_t n_in_topic              # in the first part of a topic: its number of parts; else 0
+    uint32_t length
+    uint8_t *recoded                # malloc'ed, or NULL
+    const char *why
+    bint slow
+
+cdef struct Work:
+    Job job                         # first: a Job is its Work
+    Request *request
+    Part *first
+    Part *last
+    int32_t n_topics
+    int32_t pending
+    int16_t acks
+    int64_t now_ms
+
+
+# ---- decode --------------------------------------------------------------------------------------------------------------------
+
+cdef void produce_start(Request *r) noexcept nogil:
+    cdef Shard *shard = r.shard
+    cdef Reader *b = &r.body
+    cdef bint flexible = r.version >= 9
+    cdef int32_t txn_length = -1
+    cdef int64_t topics, parts, t, p
+    cdef Work *work
+    counter_add(&shard.counters.produce_requests, 1)
+    work = <Work *> slab_get(&shard.produce_free, &shard.produce_free_n, sizeof(Part))
+    if work == NULL:
+        conn_close(r.conn, b"no memory for its request", False)
+        request_ready(r)
+        return
+    work.request = r
+    work.now_ms = shard.now_ms
+    wire_string(b, flexible, &txn_length)
+    work.acks = read_i16(b)
+    read_i32(b)                     # time-out: an append here is never waiting for another broker
+    topics = wire_length(b, flexible)
+    for t in range(topics):
+        if not decode_topic(r, work, b, flexible, txn_length >= 0):
+            break
+    wire_skip_tags(b, flexible)
+    if b.bad:
+        finish_badly(r, work)
+        return
+    if work.acks == 0:
+        r.silent = True
+    check(work)
+
+
+cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint transactional) noexcept nogil:
+    cdef Shard *shard = r.shard
+    cdef const uint8_t *name = NULL
+    cdef const uint8_t *topic_id = NULL
+    cdef const uint8_t *records
+    cdef int32_t name_length = -1
+    cdef int64_t n, i, length
+    cdef Topic *topic = NULL
+    cdef Part *part
+    cdef Part *head = NULL
+    if r.version >= 13:
+        topic_id = reader_take(b, 16)
+        if topic_id != NULL:
+            topic = table_by_id(&shard.table, topic_id)
+    else:
+        name = wire_string(b, flexible, &name_length)
+        if name != NULL:
+            topic = table_by_name(&shard.table, name, name_length)
+        else:
+            b.bad = True
+    n = wire_length(b, flexible)
+    for i in range(n):
+        if b.bad:
+            return False
+        part = <Part *> slab_get(&shard.produce_free, &shard.produce_free_n, sizeof(Part))
+        if part == NULL:
+            b.bad = True
+            return False
+        if work.last != NULL:
+            work.last.next = part
+        else:
+            work.first = part
+        work.last = part
+        if head == NULL:
+            head = part
+            work.n_topics += 1
+        head.n_in_topic += 1
+        part.work = work
+        part.home = shard
+        part.name = name
+        part.name_length = name_length
+        part.topic_id = topic_id
+        part.index = read_i32(b)
+        length = wire_length(b, flexible)
+        records = reader_take(b, length) if length > 0 else NULL
+        wire_skip_tags(b, flexible)
+        part.append.base_offset = -1
+        part.append.append_time = -1
+        part.append.log_start = -1
+        part.append.acks = <signed char> work.acks
+        part.append.data = <uint8_t *> records
+        part.length = <uint32_t> length if length > 0 else 0
+        if b.bad:
+            return False
+        if topic == NULL:
+            part.append.error = UNKNOWN_TOPIC_ID if r.version >= 13 else UNKNOWN_TOPIC_OR_PARTITION
+        elif part.index < 0 or part.index >= topic.n or topic.parts[part.index] == NULL:
+            part.append.error = UNKNOWN_TOPIC_OR_PARTITION
+        elif work.acks < -1 or work.acks > 1:
+            part.append.error = INVALID_REQUIRED_ACKS
+            part.why = b"acks must be -1, 0 or 1"
+        elif topic.internal and not is_admin(r):
+            part.append.error = INVALID_TOPIC
+            part.why = b"an internal topic is written by the broker only"
+        elif transactional:
+            part.append.error = INVALID_TXN_STATE
+            part.why = b"this broker has no transactions yet"
+        elif records == NULL:
+            part.append.error = INVALID_RECORD
+            part.why = b"no record batch"
+        else:
+            topic_hold(topic)
+            part.topic = topic
+            part.append.part = topic.parts[part.index]
+            part.append.part.users[shard.index] += 1
+    wire_skip_tags(b, flexible)
+    return not b.bad
+
+
+cdef bint is_admin(const Request *r) noexcept nogil:
+    # the client id by which Kafka, too, lets its tools write internal topics
+    return r.client_id_length == 14 and memcmp(r.client_id, b"__admin_client", 14) == 0
+
+
+cdef void finish_badly(Request *r, Work *work) noexcept nogil:
+    cdef char text[96]
+    snprintf(text, sizeof(text), "a Produce request (version %d) that can't be read", <int> r.version)
+    drop(work)
+    conn_close(r.conn, text, True)
+    r.silent = True
+    request_ready(r)
+
+
+# ---- validation ----------------------------------------------------------------------------------------------------------------
+
+cdef void check(Work *work) noexcept nogil:
+    """Validates what is quick here, the rest in the worker pool."""
+    cdef Shard *shard = work.request.shard
+    cdef Part *part = work.first
+    cdef bint slow = False
+    while part != NULL:
+        if part.topic != NULL:
+            if batch_peek(part.append.data, part.length, &part.append.info) == PEEK_OK and \
+                    batch_is_slow(&part.append.info, &part.topic.rules):
+                part.slow = True
+                slow = True
+            else:
+                check_part(part, shard.scratch)
+        part = part.next
+    if not slow:
+        submit(work)
+        return
+    work.request.conn.paused = True
+    work.job.run = check_slow
+    work.job.done = checked_slow
+    work_submit(shard.pool, shard.home, &work.job, WORK_SOON)
+
+
+cdef void check_part(Part *part, void *scratch) noexcept nogil:
+    cdef Append *a = &part.append
+    a.error = batch_check(a.data, part.length, &part.topic.rules, part.work.now_ms, scratch, BATCH_SCRATCH, &a.info, &part.why)
+    if a.error == 0 and part.topic.rules.log_append_time:
+        a.append_time = part.work.now_ms
+
+
+cdef void check_slow(Job *job) noexcept nogil:
+    """On a worker's thread: nothing else touches the parts meanwhile."""
+    cdef Work *work = <Work *> job
+    cdef Part *part = work.first
+    cdef size_t length = 0
+    cdef BatchInfo info
+    cdef void *scratch = malloc(BATCH_SCRATCH)
+    while part != NULL:
+        if part.slow and scratch == NULL:
+            part.append.error = KAFKA_STORAGE_ERROR
+            part.why = b"no memory to validate it"
+        elif part.slow:
+            check_part(part, scratch)
+            if part.append.error == 0 and part.topic.rules.codec != CODEC_PRODUCER and \
+                    (part.append.info.attributes & ATTR_CODEC) != part.topic.rules.codec:
+                part.append.error = batch_recode(part.append.data, part.length, &part.topic.rules, &part.recoded, &length, &info, &part.why)
+                if part.append.error == 0:
+                    part.append.data = part.recoded
+                    part.append.info = info
+                    part.length = <uint32_t> length
+        part = part.next
+    free(scratch)
+
+
+cdef void checked_slow(Job *job) noexcept nogil:
+    cdef Work *work = <Work *> job
+    work.request.conn.paused = False
+    conn_resume(work.request.conn)
+    submit(work)
+
+
+# ---- append --------------------------------------------------------------------------------------------------------------------
+
+cdef void submit(Work *work) noexcept nogil:
+    cdef Shard *shard = work.request.shard
+    cdef Part *part = work.first
+    cdef Part *following
+    work.pending = 1                # so that answers that come at once don't finish the request under our feet
+    while part != NULL:
+        following = part.next
+        if part.topic != NULL and part.append.error == 0:
+            work.pending += 1
+            counter_add(&shard.counters.produce_batches, 1)
+            counter_add(&shard.counters.produce_bytes, part.length)
+            if part.append.part.owner == shard.index:
+                part.append.done = appended_here
+                log_append(shard.store, &part.append)
+            else:
+                counter_add(&shard.counters.cross_appends, 1)
+                mail_send(shard.out[part.append.part.owner], MAIL_APPEND, 0, part)
+                shard.out_dirty = 1
+        part = following
+    one_done(work)
+
+
+cdef void appended_here(Append *a) noexcept nogil:
+    one_done((<Part *> a).work)
+
+
+cdef void produce_append_here(Shard *owner, void *what) noexcept nogil:
+    cdef Part *part = <Part *> what
+    part.append.done = appended_for_other
+    log_append(owner.store, &part.append)
+
+
+cdef void appended_for_other(Append *a) noexcept nogil:
+    cdef Part *part = <Part *> a
+    cdef Shard *owner = part.home.peers[a.part.owner]
+    mail_send(owner.out[part.home.index], MAIL_APPENDED, 0, part)
+    owner.out_dirty = 1
+
+
+cdef void produce_appended(Shard *home, void *what) noexcept nogil:
+    one_done((<Part *> what).work)
+
+
+cdef void one_done(Work *work) noexcept nogil:
+    work.pending -= 1
+    if work.pending == 0:
+        answer(work)
+
+
+# ---- answer --------------------------------------------------------------------------------------------------------------------
+
+cdef void drop(Work *work) noexcept nogil:
+    cdef Shard *shard = work.request.shard
+    cdef Part *part = work.first
+    cdef Part *following
+    while part != NULL:
+        following = part.next
+        if part.topic != NULL:
+            part.append.part.users[shard.index] -= 1
+            topic_drop(part.topic)
+        free(part.recoded)
+        slab_put(&shard.produce_free, &shard.produce_free_n, part)
+        part = following
+    slab_put(&shard.produce_free, &shard.produce_free_n, work)
+
+
+cdef void answer(Work *work) noexcept nogil:
+    cdef Request *r = work.request
+    cdef Shard *shard = r.shard
+    cdef bint flexible = r.version >= 9
+    cdef Part *part = work.first
+    cdef Append *a
+    cdef Writer w
+    cdef uint32_t room = 32
+    cdef int16_t failed = 0
+    cdef int32_t why_length, in_topic = 0
+    cdef char text[96]
+    while part != NULL:
+        room += 56
+        if part.n_in_topic:
+            room += 24 + (part.name_length if part.name_length > 0 else 0)
+        if part.append.error:
+            failed = part.append.error
+            counter_add(&shard.counters.produce_errors, 1)
+            if part.why != NULL:
+                room += <uint32_t> strlen(part.why)
+        part = part.next
+    if work.acks == 0:
+        drop(work)
+        if failed:
+            snprintf(text, sizeof(text), "a produce with acks=0 failed with error %d", <int> failed)
+            conn_close(r.conn, text, True)
+        request_ready(r)
+        return
+    writer_init(&w, response_room(r, room), room)
+    if w.p == NULL:
+        drop(work)
+        request_ready(r)
+        return
+    wire_put_length(&w, flexible, work.n_topics)
+    part = work.first
+    while part != NULL:
+        a = &part.append
+        if part.n_in_topic:
+            if r.version >= 13:
+                write_bytes(&w, part.topic_id, 16)
+            else:
+                wire_put_string(&w, flexible, part.name, part.name_length)
+            wire_put_length(&w, flexible, part.n_in_topic)
+            in_topic = part.n_in_topic
+        write_i32(&w, part.index)
+        write_i16(&w, a.error)
+        write_i64(&w, a.base_offset if a.error == 0 else -1)
+        write_i64(&w, a.append_time if a.error == 0 else -1)
+        if r.version >= 5:
+            write_i64(&w, a.log_start if a.error == 0 else -1)
+        if r.version >= 8:
+            wire_put_length(&w, flexible, 0)
+            why_length = <int32_t> strlen(part.why) if a.error and part.why != NULL else -1
+            wire_put_string(&w, flexible, part.why, why_length)
+        wire_put_tags(&w, flexible)
+        in_topic -= 1
+        if in_topic == 0:
+            wire_put_tags(&w, flexible)
+        part = part.next
+    write_i32(&w, 0)                # throttle time
+    wire_put_tags(&w, flexible)
+    response_plain(r, <uint32_t> writer_used(&w))
+    drop(work)
+    request_ready(r)
+
+
+cdef void produce_free(Shard *shard) noexcept nogil:
+    slab_free(&shard.produce_free, &shard.produce_free_n)
