@@ -1,0 +1,1 @@
+"""The broker: the control plane's wiring, its request handlers, and what it asks of the data plane."""

@@ -1,0 +1,161 @@
+"""From a request's bytes to its handler and back to the answer's bytes.
+
+What can't be answered closes the connection with a log line that names the peer and why: an API key or version that is not served, a
+body that is no such request, a failure for which the API has no place in its response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from fastlog.broker.context import Context, RequestContext
+from fastlog.broker.plane import Request
+from fastlog.native.codec import CodecError, DecodeError
+from fastlog.protocol.errors import Error, KafkaError
+from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
+
+Handler: TypeAlias = Callable[[Context, RequestContext, Message], Awaitable[Message]]
+
+# Modules of fastlog.broker.handlers. Each is imported by its first request: a broker that serves produce and fetch needs few of them.
+HANDLERS: dict[int, str] = {
+    3: "metadata",
+    8: "offset_commit",
+    9: "offset_fetch",
+    10: "find_coordinator",
+    11: "join_group",
+    12: "heartbeat",
+    13: "leave_group",
+    14: "sync_group",
+    15: "describe_groups",
+    16: "list_groups",
+    18: "api_versions",
+    19: "create_topics",
+    20: "delete_topics",
+    21: "delete_records",
+    22: "init_producer_id",
+    23: "offset_for_leader_epoch",
+    32: "describe_configs",
+    33: "alter_configs",
+    37: "create_partitions",
+    42: "delete_groups",
+    44: "incremental_alter_configs",
+    47: "offset_delete",
+    60: "describe_cluster",
+    75: "describe_topic_partitions",
+}
+_loaded: dict[int, Handler] = {}
+
+
+def handler(api_key: int) -> Handler | None:
+    """The handler of an API, or None where the control plane has none."""
+    found = _loaded.get(api_key)
+    if found is None and api_key in HANDLERS:
+        module = importlib.import_module(f"fastlog.broker.handlers.{HANDLERS[api_key]}")
+        found = _loaded[api_key] = module.handle
+    return found
+
+
+class Dispatcher:
+    """Runs each request as a task of its own; the data plane sees to the order within a connection."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._running: set[asyncio.Task[None]] = set()
+        self.requests = 0
+        self.failures = 0
+
+    @property
+    def running(self) -> int:
+        """Requests that are being handled now."""
+        return len(self._running)
+
+    def submit(self, request: Request) -> None:
+        """Takes a request from the data plane. Never raises; it is answered or its connection closed, in time."""
+        self.requests += 1
+        task = asyncio.get_running_loop().create_task(self._serve(request))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def idle(self) -> None:
+        """Returns when nothing is being handled."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _serve(self, request: Request) -> None:
+        ctx = self._ctx
+        try:
+            body = await answer(ctx, request)
+        except Unanswerable as why:
+            ctx.plane.close(request.token, str(why))
+        except asyncio.CancelledError:
+            ctx.plane.close(request.token, "the broker stops")
+            raise
+        except Exception:  # noqa: BLE001 - whatever goes wrong with one request must not reach another
+            self.failures += 1
+            ctx.log.exception("request of %s failed: API key %d version %d", request.peer, request.api_key, request.version)
+            failed = failure(request.api_key, request.version)
+            if failed is None:
+                ctx.plane.close(request.token, f"API key {request.api_key} failed, and its response has no place to say so")
+            else:
+                ctx.plane.respond(request.token, failed)
+        else:
+            ctx.plane.respond(request.token, body)
+
+
+class Unanswerable(Exception):  # noqa: N818 - not an error of ours: the text says what the peer did
+    """The connection must be closed; says why."""
+
+
+async def answer(ctx: Context, request: Request) -> bytes:
+    """The response's body. Raises Unanswerable, and whatever the handler raises."""
+    api = API_BY_KEY.get(request.api_key)
+    if api is None:
+        raise Unanswerable(f"unknown API key {request.api_key} (version {request.version})")
+    if not api.serves(request.version):
+        if request.api_key == API_VERSIONS:
+            return unsupported_api_versions()
+        raise Unanswerable(f"{api.name} version {request.version} is not served, only {api.versions[0]} to {api.versions[1]}")
+    handle = handler(request.api_key)
+    if handle is None:
+        raise Unanswerable(f"{api.name} has no handler in the control plane")
+    try:
+        message = decode_request(request.api_key, request.version, request.body)
+    except DecodeError as error:
+        raise Unanswerable(f"undecodable {api.name} request: {error}") from None
+    context = RequestContext(request.api_key, request.version, request.client_id, request.peer, request.listener)
+    try:
+        response = await handle(ctx, context, message)
+    except KafkaError as error:
+        failed = failure(request.api_key, request.version, error.code, error.message)
+        if failed is None:
+            raise
+        return failed
+    return encode_response(request.api_key, request.version, response)
+
+
+def unsupported_api_versions() -> bytes:
+    """The answer in version 0 that every client can read, with the versions to try next (KIP-511)."""
+    api = API_BY_KEY[API_VERSIONS]
+    served = {"api_key": API_VERSIONS, "min_version": api.advertised[0], "max_version": api.advertised[1]}
+    return encode_response(API_VERSIONS, 0, {"error_code": Error.UNSUPPORTED_VERSION, "api_keys": [served]})
+
+
+def failure(api_key: int, version: int, code: Error = Error.UNKNOWN_SERVER_ERROR, why: str | None = None) -> bytes | None:
+    """A response that says nothing but an error, or None where the API has no error code at its top level in that version."""
+    message: Message = {"error_code": code}
+    for extra in ({"error_message": why}, {}):
+        try:
+            body = encode_response(api_key, version, {**message, **extra})
+        except (CodecError, KafkaError):
+            continue
+        # A version may lack the field without minding that it is given (Metadata before 13): that would read as success.
+        return body if decode_response(api_key, version, body).get("error_code") == code else None
+    return None

@@ -1,0 +1,230 @@
+"""The data plane as the control plane sees it: partitions to open and publish, batches to append and read, requests to answer.
+
+All coroutines are called on the event loop's thread. Times are milliseconds, sizes bytes. An outcome that a client may be told comes
+back as an `Error` in a result; only a defect raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from fastlog.protocol.errors import Error
+
+INT64_MAX = 2**63 - 1
+CODEC_PRODUCER = -1  # BatchRules.codec: keep what was sent
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What a topic asks of its logs; Kafka's settings of the same names."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 604_800_000
+    segment_jitter_ms: int = 0
+    index_interval_bytes: int = 4096
+    segment_index_bytes: int = 10 << 20
+    flush_messages: int = INT64_MAX
+    flush_ms: int = INT64_MAX
+    write_caching: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """What a topic asks of a record batch."""
+
+    size_max: int = 1_048_588
+    before_max_ms: int = INT64_MAX
+    after_max_ms: int = 3_600_000
+    log_append_time: bool = False
+    keys_required: bool = False
+    look_inside: bool = True
+    codec: int = CODEC_PRODUCER
+    level: int = 0
+    """Of `codec`; 0 is the codec's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSpec:
+    topic_id: UUID
+    topic: str
+    partition: int
+    path: str
+    leader_epoch: int
+    create: bool
+    """The directory must not exist and is made, durably."""
+    clean: bool
+    """Its data directory was shut down cleanly: the log's end need not be searched for."""
+    settings: LogSettings
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    error: Error
+    why: str = ""
+    recovered: bool = False
+    """The end was searched for: the leader epoch must be raised before appends."""
+    lost_bytes: int = 0
+    arena_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    error: Error
+    base_offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    error: Error
+    data: bytes = b""
+    log_start: int = -1
+    last_stable: int = -1
+    high_watermark: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecordsResult:
+    error: Error
+    low_watermark: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TimeResult:
+    error: Error
+    offset: int = -1
+    timestamp: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Offsets, with log_start <= last_stable <= high_watermark <= log_end."""
+
+    log_start: int
+    last_stable: int
+    high_watermark: int
+    log_end: int
+    leader_epoch: int
+    offline: int
+    """0, or the Kafka error code that every request gets."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that the data plane hands over. It is answered once, by `Plane.respond` or `Plane.close`."""
+
+    token: int
+    api_key: int
+    version: int
+    correlation_id: int
+    client_id: str | None
+    peer: str
+    listener: str
+    body: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where to listen: a TCP host and port (0: any free one), or the path of a Unix socket."""
+
+    name: str
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneConfig:
+    """What the data plane is started with. Nothing here changes later."""
+
+    cores: Sequence[int]
+    """One shard is pinned to each."""
+    memory: int
+    """Bytes, for everything that the data plane keeps: buffers, tail cache, arena."""
+    io: str
+    """"uring", "epoll" or "auto"."""
+    arena: str | None
+    """Directory of a tmpfs for the append arenas; None: no arena, acks=1 waits for the write."""
+    relics: Sequence[str] = ()
+    """Arenas that earlier processes of these data directories left."""
+    lock_fds: Sequence[int] = ()
+    """The data directories' lock files: held by every ring until its last request has ended."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Broker settings that bound requests and connections, by Kafka's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneFacts:
+    """What the data plane decided at its start, for the operator."""
+
+    io: str
+    io_why: str
+    arenas: Sequence[str] = ()
+    """The arenas in use now: recorded in the data directory, so that a successor finds them after a kill."""
+    arena_why: str = ""
+    relics_why: str = ""
+
+
+class Plane(Protocol):
+    """What handlers, the topic manager and the coordinator use."""
+
+    async def open_partition(self, spec: PartitionSpec) -> OpenResult: ...
+
+    async def close_partition(self, topic_id: UUID, partition: int) -> None:
+        """Clean: flushed, trimmed, indexes and snapshot written."""
+
+    async def delete_partition(self, topic_id: UUID, partition: int) -> None:
+        """The data goes."""
+
+    async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:  # noqa: FBT001
+        """Makes the opened ones of partitions [0, n) visible to clients, on every shard; again: more partitions, other rules."""
+
+    async def unpublish_topic(self, topic_id: UUID) -> None:
+        """Returns when no shard knows it any more."""
+
+    async def set_log_settings(self, topic_id: UUID, partition: int, settings: LogSettings) -> None: ...
+
+    async def set_leader_epoch(self, topic_id: UUID, partition: int, epoch: int) -> None: ...
+
+    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
+
+    async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult: ...
+
+    async def delete_records(self, topic_id: UUID, partition: int, offset: int) -> DeleteRecordsResult: ...
+
+    async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult: ...
+
+    def positions(self, topic_id: UUID, partition: int) -> Positions | None:
+        """Reads the published positions; no round trip. None: not open."""
+
+    def stats(self) -> dict[str, Any]: ...
+
+    def respond(self, token: int, body: bytes) -> None: ...
+
+    def close(self, token: int, why: str) -> None:
+        """Closes the connection and logs a line that names the peer and why."""
+
+
+class DataPlane(Plane, Protocol):
+    """The whole of it, as the server starts and stops it."""
+
+    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
+        """Starts the shards. `on_request` is called on the event loop's thread. Raises OSError."""
+
+    async def drop_relics(self) -> None:
+        """Every partition was opened: what earlier processes left in their arenas is in the logs, durably."""
+
+    async def bind(self, addresses: Sequence[ListenAddress]) -> list[ListenAddress]:
+        """Binds, without accepting; answers with the real ports. Raises OSError, which names the address."""
+
+    async def accept(self) -> None:
+        """From now on clients are served."""
+
+    async def drain(self, timeout_ms: int) -> int:
+        """Accepts and reads no more, waits until what was read is answered; returns the number of connections cut off at the end."""
+
+    async def stop(self) -> None:
+        """Ends the shards; partitions that are still open are left as a crash would."""
