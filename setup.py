@@ -18,6 +18,7 @@ import tarfile
 from pathlib import Path
 
 from Cython.Build import cythonize
+from Cython.Compiler.Errors import CompileError
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
@@ -38,7 +39,7 @@ LIBURING_VERSION = "2024.5.3"
 LIBURING_SDIST = f"liburing-{LIBURING_VERSION}.tar.gz"
 LIBURING_SHA256 = "e20420187e913d219109eccc15dcf014291da668c8b2ae9f44ccac043e6de270"
 LIBURING_SOURCES = ("queue.c", "register.c", "setup.c", "syscall.c")
-LIBURING_ROOMS = ("ring",)
+LIBURING_ROOMS = ("ring_uring",)
 
 COMPILE_ARGS = [
     "-O3",
@@ -124,14 +125,17 @@ def rooms() -> list[Extension]:
         "initializedcheck": False,
         "embedsignature": True,
     }
-    made: list[Extension] = cythonize(
-        [extension(p) for p in sources],
-        build_dir=str(OUTPUT / "cython"),
-        include_path=["src"],
-        nthreads=min(os.cpu_count() or 1, len(sources)) if len(sources) > 1 else 0,
-        compiler_directives=directives,
-        show_all_warnings=False,
-    )
+    try:
+        made: list[Extension] = cythonize(
+            [extension(p) for p in sources],
+            build_dir=str(OUTPUT / "cython"),
+            include_path=["src"],
+            nthreads=min(os.cpu_count() or 1, len(sources)) if len(sources) > 1 else 0,
+            compiler_directives=directives,
+            emit_linenums=True,
+        )
+    except CompileError as error:  # what is wrong was printed; the traceback says nothing more
+        sys.exit(f"does not compile: {error}")
     return made
 
 

@@ -53,8 +53,8 @@ cdef enum RingKind:
 cdef struct RingConfig:
     int kind                        # RingKind; AUTO takes io_uring when it works, else epoll
     uint32_t entries                # submission queue entries; a power of two
-    uint32_t recv_buffers           # number and
-    uint32_t recv_buffer_bytes      #   size of the buffers behind ring_recv_any
+    uint32_t recv_buffers           # how many buffers are behind ring_recv_any,
+    uint32_t recv_buffer_bytes      # and the size of each
     int io_threads                  # file I/O threads of the epoll engine
     int lock_fd                     # a descriptor to keep open until the last request has ended, or -1 (registered in the ring)
 
@@ -68,8 +68,18 @@ cdef struct RingStats:
     uint64_t wakes                  # wakes received
     uint64_t backlog_max            # most submissions that ever waited for room
 
+cdef enum RingFeature:              # of io_uring; each is used where the kernel has it
+    RING_SINGLE_ISSUER = 1
+    RING_DEFER_TASKRUN = 2
+    RING_COOP_TASKRUN = 4
+    RING_MULTISHOT = 8              # accept
+    RING_BUFFERS = 16               # buffers that the kernel picks
+    RING_POLL_FIRST = 32            # receive
+
 # Makes a ring; any thread. On failure returns -errno and writes why (what was tried and what the kernel said) into `why`.
 cdef int ring_open(Ring **out, const RingConfig *config, char *why, size_t why_len) noexcept nogil
+# The same doing without the features in `without` (RingFeature bits) although the kernel has them: to test the fallbacks.
+cdef int ring_open_without(Ring **out, const RingConfig *config, uint32_t without, char *why, size_t why_len) noexcept nogil
 # Binds the ring to the calling thread; must be called there before anything else (SINGLE_ISSUER, DEFER_TASKRUN). 0 or -errno.
 cdef int ring_start(Ring *ring) noexcept nogil
 # Cancels and reaps all that is under way, without calling done, and frees the ring. The owner's thread.
