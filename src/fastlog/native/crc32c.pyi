@@ -1,0 +1,6 @@
+# What crc32c.pyx has for Python.
+
+from typing_extensions import Buffer
+
+def kernels() -> list[str]: ...
+def checksum(data: Buffer, crc: int = 0, kernel: str | None = None) -> int: ...

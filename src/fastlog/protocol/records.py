@@ -1,0 +1,253 @@
+"""Record batches (magic 2) in Python: for the control plane's own topics and for tests. The data plane has native/batch.
+
+Format: the Kafka protocol guide, "Record Batch"; varints are zigzag (Protocol Buffers).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from fastlog.native.batch import compress, decompress, peek
+from fastlog.native.crc32c import checksum as crc32c
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+HEADER_BYTES = 61
+PREFIX_BYTES = 12  # base offset and length
+CRC_FROM = 21
+
+CODEC_MASK = 0x07
+LOG_APPEND_TIME = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+
+_PREFIX = struct.Struct(">qiibI")
+_REST = struct.Struct(">hiqqqhii")
+
+
+class Codec(IntEnum):
+    """Compression of a batch: the lowest bits of its attributes."""
+
+    NONE = 0
+    GZIP = 1
+    SNAPPY = 2
+    LZ4 = 3
+    ZSTD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `timestamp`: ms since the epoch, -1 for none. Headers may repeat a name."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it lies in a log. `size`: bytes of all of it; timestamps: ms; producer_id and base_sequence: -1 for none."""
+
+    base_offset: int
+    size: int
+    leader_epoch: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    records: tuple[Record, ...]
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def codec(self) -> Codec:
+        return Codec(self.attributes & CODEC_MASK)
+
+    @property
+    def log_append_time(self) -> bool:
+        return bool(self.attributes & LOG_APPEND_TIME)
+
+    @property
+    def transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def control(self) -> bool:
+        return bool(self.attributes & CONTROL)
+
+
+def build_batch(
+    records: Iterable[Record],
+    *,
+    timestamp_ms: int,
+    base_offset: int = 0,
+    leader_epoch: int = -1,
+    codec: Codec = Codec.NONE,
+    level: int = 0,
+    attributes: int = 0,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+) -> bytes:
+    """One batch of these records, in this order: their offsets are given by it, and those without a time (-1) get `timestamp_ms`.
+
+    `attributes`: the bits beside the codec's. ValueError for no records.
+    """
+    given = list(records)
+    if not given:
+        raise ValueError("a batch has at least one record")
+    times = [timestamp_ms if r.timestamp == -1 else r.timestamp for r in given]
+    body = bytearray()
+    for delta, (record, time) in enumerate(zip(given, times, strict=True)):
+        _put_record(body, delta, time - times[0], record)
+    packed = compress(body, codec, level) if codec else bytes(body)
+    rest = _REST.pack(
+        attributes & ~CODEC_MASK | codec, len(given) - 1, times[0], max(times), producer_id, producer_epoch, base_sequence, len(given)
+    )
+    size = HEADER_BYTES - PREFIX_BYTES + len(packed)
+    return _PREFIX.pack(base_offset, size, leader_epoch, 2, crc32c(packed, crc32c(rest))) + rest + packed
+
+
+def iter_batches(data: Buffer) -> Iterator[Batch]:
+    """The batches in `data`, one after another; one that is cut short by the end ends it (a Fetch may end anywhere).
+
+    Raises ValueError for bytes that are no batch, a wrong CRC, or records that can't be decoded.
+    """
+    view = memoryview(data).cast("B")
+    at = 0
+    while len(view) - at >= HEADER_BYTES:
+        info = peek(view[at:])
+        if info is None:
+            raise ValueError(f"no record batch at byte {at}")
+        batch = view[at : at + info["size"]]
+        if len(batch) < info["size"]:
+            return
+        if crc32c(batch[CRC_FROM:]) != info["crc"]:
+            raise ValueError(f"the record batch at byte {at} has a wrong CRC")
+        attributes = info["attributes"]
+        codec = attributes & CODEC_MASK
+        packed = batch[HEADER_BYTES:]
+        body = decompress(packed, codec) if codec else bytes(packed)
+        appended = info["max_timestamp"] if attributes & LOG_APPEND_TIME else None
+        try:
+            records = tuple(_take_records(body, info["count"], info["base_offset"], info["base_timestamp"], appended))
+        except (IndexError, UnicodeDecodeError) as error:
+            raise ValueError(f"the record batch at byte {at} has a broken record") from error
+        yield Batch(
+            base_offset=info["base_offset"],
+            size=info["size"],
+            leader_epoch=info["leader_epoch"],
+            attributes=attributes,
+            last_offset_delta=info["last_offset_delta"],
+            base_timestamp=info["base_timestamp"],
+            max_timestamp=info["max_timestamp"],
+            producer_id=info["producer_id"],
+            producer_epoch=info["producer_epoch"],
+            base_sequence=info["base_sequence"],
+            records=records,
+        )
+        at += info["size"]
+
+
+def _put_varint(out: bytearray, value: int) -> None:
+    value = (value << 1) ^ (value >> 63)
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _put_bytes(out: bytearray, value: bytes | None) -> None:
+    if value is None:
+        out.append(1)  # -1
+    else:
+        _put_varint(out, len(value))
+        out += value
+
+
+def _put_record(out: bytearray, offset_delta: int, timestamp_delta: int, record: Record) -> None:
+    body = bytearray(1)  # attributes: none are defined
+    _put_varint(body, timestamp_delta)
+    _put_varint(body, offset_delta)
+    _put_bytes(body, record.key)
+    _put_bytes(body, record.value)
+    _put_varint(body, len(record.headers))
+    for name, value in record.headers:
+        _put_bytes(body, name.encode())
+        _put_bytes(body, value)
+    _put_varint(out, len(body))
+    out += body
+
+
+class _Cursor:
+    """Reads varints and bytes; IndexError past the end."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def varint(self) -> int:
+        byte = self.data[self.at]
+        self.at += 1
+        value = byte & 0x7F
+        shift = 7
+        while byte & 0x80:
+            byte = self.data[self.at]
+            self.at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > 70:
+                raise IndexError("a number of more than ten bytes")
+        return value >> 1 ^ -(value & 1)
+
+    def bytes_or_none(self) -> bytes | None:
+        length = self.varint()
+        if length < 0:
+            return None
+        start = self.at
+        self.at += length
+        if self.at > len(self.data):
+            raise IndexError("bytes past the end")
+        return self.data[start : self.at]
+
+    def headers(self) -> Iterator[tuple[str, bytes | None]]:
+        count = self.varint()
+        if count < 0:
+            raise IndexError("a negative number of headers")
+        for _ in range(count):
+            name = self.bytes_or_none()
+            if name is None:
+                raise IndexError("a header without a name")
+            yield name.decode(), self.bytes_or_none()
+
+
+def _take_records(body: bytes, count: int, base_offset: int, base_timestamp: int, appended: int | None) -> Iterator[Record]:
+    cursor = _Cursor(body)
+    for _ in range(count):
+        end = cursor.varint() + cursor.at
+        cursor.at += 1  # attributes
+        timestamp = base_timestamp + cursor.varint()
+        offset = base_offset + cursor.varint()
+        key = cursor.bytes_or_none()
+        value = cursor.bytes_or_none()
+        headers = tuple(cursor.headers())
+        if cursor.at != end:
+            raise IndexError("a record's length is wrong")
+        yield Record(offset, timestamp if appended is None else appended, key, value, headers)
+    if cursor.at != len(body):
+        raise IndexError("bytes behind the last record")
