@@ -17,6 +17,10 @@ from fastlog.native.ring_common cimport (
     OP_ACCEPT, OP_FDATASYNC, OP_RECV, OP_SENDMSG, OP_WRITE, RUN_MAX, STATE_ACTIVE, STATE_CANCEL, STATE_DRAINED,
     STATE_LISTED, STATE_POLL, STATE_THREAD, OpList, Wake, list_append, list_pop, list_remove, note_drained, op_finish, wake_awake,
     wake_may_sleep, wake_up)
+from fastlog.native.threads cimport (
+    pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal, pthread_cond_t, pthread_cond_wait,
+    pthread_join, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, pthread_t,
+    thread_start)
 
 cdef extern from "<errno.h>" nogil:
     int errno
@@ -59,33 +63,6 @@ cdef extern from "<sys/epoll.h>" nogil:
     int c_epoll_wait "epoll_wait"(int epfd, epoll_event *events, int n, int timeout_ms)
     int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD
     uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLERR, EPOLLHUP, EPOLLONESHOT
-
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int SIG_SETMASK
-    int sigfillset(sigset_t *mask)
-    int pthread_sigmask(int how, const sigset_t *mask, sigset_t *old)
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    int pthread_create(pthread_t *thread, void *attributes, void *(*run)(void *) noexcept nogil, void *argument)
-    int pthread_join(pthread_t thread, void **result)
-    int pthread_setname_np(pthread_t thread, const char *name)
-    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-    int pthread_cond_init(pthread_cond_t *cond, void *attributes)
-    int pthread_cond_destroy(pthread_cond_t *cond)
-    int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
-    int pthread_cond_signal(pthread_cond_t *cond)
-    int pthread_cond_broadcast(pthread_cond_t *cond)
 
 cdef enum:
     EVENTS = 256                    # taken from the kernel at once
@@ -155,19 +132,12 @@ cdef int epoll_open(Epoll **out, const RingConfig *config, Wake *wake, char *why
 
 
 cdef int start_threads(Epoll *e, int wanted) noexcept nogil:
-    """With every signal blocked: they are for the threads that know what to do with them."""
-    cdef sigset_t all_signals
-    cdef sigset_t before
     cdef int error = 0
-    sigfillset(&all_signals)
-    pthread_sigmask(SIG_SETMASK, &all_signals, &before)
     while error == 0 and e.threads_count < wanted:
-        error = pthread_create(&e.threads[e.threads_count], NULL, work, e)
+        error = thread_start(&e.threads[e.threads_count], work, e, b"fastlog-io")
         if error == 0:
-            pthread_setname_np(e.threads[e.threads_count], b"fastlog-io")
             e.threads_count += 1
-    pthread_sigmask(SIG_SETMASK, &before, NULL)
-    return 0 if e.threads_count else -error
+    return 0 if e.threads_count else error
 
 
 cdef void epoll_close(Epoll *e) noexcept nogil:
