@@ -83,7 +83,7 @@ cdef inline uint32_t read_uvarint(Reader *r) noexcept nogil:
             return 0
         v |= <uint64_t> (r.p[0] & 0x7F) << shift
         r.p += 1
-        if not r.p[-1] & 0x80:
+        if not (r.p - 1)[0] & 0x80:
             if v >> 32:
                 r.bad = True
                 return 0
@@ -109,7 +109,7 @@ cdef inline int64_t read_varlong(Reader *r) noexcept nogil:
             return 0
         v |= <uint64_t> (r.p[0] & 0x7F) << shift
         r.p += 1
-        if not r.p[-1] & 0x80:
+        if not (r.p - 1)[0] & 0x80:
             return <int64_t> ((v >> 1) ^ (~(v & 1) + 1))
         shift += 7
     r.bad = True

@@ -1,0 +1,432 @@
+"""The data plane on the compiled core: one thread per core, commands by mail, answers as futures of the event loop.
+
+Implements `fastlog.broker.plane.DataPlane`. All of it runs on the event loop's thread, but for the shards' own threads, which run
+compiled code without the interpreter's lock for as long as the broker lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import stat
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastlog import _core
+from fastlog.broker.plane import (
+    AppendResult,
+    BatchRules,
+    DeleteRecordsResult,
+    ListenAddress,
+    LogSettings,
+    OpenResult,
+    PartitionSpec,
+    PlaneConfig,
+    PlaneFacts,
+    Positions,
+    ReadResult,
+    Request,
+    TimeResult,
+)
+from fastlog.protocol.errors import Error
+from fastlog.protocol.messages import API_BY_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+log = logging.getLogger("fastlog.plane")
+
+BACKLOG = 4096
+INFLATE_MAX = 128 << 20
+"""Bytes that one compressed batch may decompress to while it is looked into; they are never all in memory at once."""
+LISTENER_SHARD = 0
+CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS = range(5)  # LogCtlKind in native/log.pxd
+
+
+@dataclass(slots=True)
+class _Partition:
+    handle: int
+    shard: int
+
+
+def _settings(settings: LogSettings) -> tuple[Any, ...]:
+    return (
+        settings.segment_bytes,
+        settings.segment_ms,
+        settings.segment_jitter_ms,
+        settings.index_interval_bytes,
+        settings.segment_index_bytes,
+        settings.flush_messages,
+        settings.flush_ms,
+        settings.write_caching,
+    )
+
+
+def _rules(rules: BatchRules) -> tuple[Any, ...]:
+    return (
+        rules.size_max,
+        rules.before_max_ms,
+        rules.after_max_ms,
+        rules.log_append_time,
+        rules.keys_required,
+        rules.look_inside,
+        rules.codec,
+        rules.level,
+        INFLATE_MAX,
+    )
+
+
+class ShardedPlane:
+    """See `fastlog.broker.plane.DataPlane` for each method's contract."""
+
+    def __init__(self) -> None:
+        self._core: _core.DataPlane | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads: list[threading.Thread] = []
+        self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
+        self._next = 0
+        self._partitions: dict[tuple[UUID, int], _Partition] = {}
+        self._per_shard: list[int] = []
+        self._owners: Sequence[int] = ()
+        self._sockets: list[tuple[socket.socket, ListenAddress]] = []
+        self._listeners: list[str] = []
+        self._on_request: Callable[[Request], None] | None = None
+        self._flushing = False
+
+    # ---- life ----
+
+    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
+        self._on_request = on_request
+        self._loop = asyncio.get_running_loop()
+        n = len(config.cores)
+        limits = config.limits
+        # workers and this thread stay on the broker's cores; each shard's thread pins itself to one of them below
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, set(config.cores))
+        arenas: list[str | None] = [None] * n
+        if config.arena is not None:
+            token = secrets.token_hex(16)
+            arenas = [os.path.join(config.arena, f"fastlog-{token}-{shard}") for shard in range(n)]  # noqa: PTH118
+        self._owners = _shards(limits.get("fastlog.partition.shards", 0), n)
+        self._core = _core.DataPlane(
+            shards=n,
+            io=config.io,
+            memory=config.memory * 5 // 8 // n,
+            buffers=config.memory // 4 // n,
+            arenas=arenas,
+            workers=2,
+            lock_fd=config.lock_fds[0] if config.lock_fds else -1,
+            flexible=_flexible(),
+            limits={
+                "request_bytes_max": limits.get("socket.request.max.bytes", 104_857_600),
+                "requests_per_conn_max": 1024,
+                "bytes_per_conn_max": 32 << 20,
+                "answers_per_conn_max": 64 << 20,
+                "conns_max": max(1, limits.get("max.connections", 2**31 - 1) // n),
+                "idle_ms": limits.get("connections.max.idle.ms", 600_000),
+                "stuck_ms": 10_000,
+                "fetch_bytes_max": limits.get("fetch.max.bytes", 57_671_680),
+                "sessions_max": max(1, limits.get("max.incremental.fetch.session.cache.slots", 1000) // n),
+            },
+            accept_mask=sum(1 << shard for shard in _shards(limits.get("fastlog.connection.shards", 0), n)),
+            flush_group=False,
+            relics=list(config.relics),
+        )
+        self._per_shard = [0] * n
+        await self._run_threads(config.cores)
+        self._loop.add_reader(self._core.fileno(), self._poll)
+        return PlaneFacts(
+            io="io_uring" if self._core.engine.startswith("io_uring") else "epoll",
+            io_why=self._core.engine,
+            arenas=[arena for arena in arenas if arena is not None],
+            relics_why=self._core.relics_why,
+        )
+
+    async def _run_threads(self, cores: Sequence[int]) -> None:
+        core, loop = self._core, self._loop
+        assert core is not None
+        assert loop is not None
+        ready: list[asyncio.Future[str | None]] = []
+        for shard, cpu in enumerate(cores):
+            future: asyncio.Future[str | None] = loop.create_future()
+            ready.append(future)
+
+            def run(shard: int = shard, cpu: int = cpu, future: asyncio.Future[str | None] = future) -> None:
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, {cpu})
+                core.run_shard(shard, lambda why: loop.call_soon_threadsafe(future.set_result, why))
+
+            thread = threading.Thread(target=run, name=f"shard-{shard}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        for why in await asyncio.gather(*ready):
+            if why is not None:
+                raise OSError(why)
+
+    async def drop_relics(self) -> None:
+        core = self._running()
+        core.drop_relics()
+
+    async def bind(self, addresses: Sequence[ListenAddress]) -> list[ListenAddress]:
+        bound: list[ListenAddress] = []
+        for address in addresses:
+            sock, real = _bind(address)
+            self._sockets.append((sock, real))
+            bound.append(real)
+        return bound
+
+    async def accept(self) -> None:
+        core = self._running()
+        for sock, address in self._sockets:
+            sock.listen(BACKLOG)
+            self._listeners.append(address.name)
+            index = len(self._listeners) - 1
+            await self._call(core.listen, LISTENER_SHARD, sock.fileno(), index)
+
+    async def drain(self, timeout_ms: int) -> int:
+        core = self._running()
+        await self._call(core.unlisten, LISTENER_SHARD)
+        waits = [asyncio.ensure_future(self._call(core.drain, shard)) for shard in range(core.n)]
+        await asyncio.wait(waits, timeout=timeout_ms / 1000)
+        for wait in waits:
+            wait.cancel()
+        return sum(shard["conns"] for shard in core.stats())
+
+    async def stop(self) -> None:
+        if self._core is None or self._loop is None:
+            return
+        core = self._core
+        for shard in range(core.n):
+            await self._call(core.stop, shard)
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.005)
+                await asyncio.sleep(0)
+        self._loop.remove_reader(core.fileno())
+        for sock, address in self._sockets:
+            _unbind(sock, address)
+        self._sockets.clear()
+
+    # ---- mail ----
+
+    def _running(self) -> _core.DataPlane:
+        if self._core is None:
+            raise RuntimeError("the data plane was not started")
+        return self._core
+
+    async def _call(self, send: Callable[..., bool], *arguments: Any) -> tuple[Any, ...]:
+        """Sends a command and waits for its result. `send` is a command of the core's: it takes a cookie first."""
+        assert self._loop is not None
+        self._next += 1
+        cookie = self._next
+        future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
+        self._waiting[cookie] = future
+        self._sent(send(cookie, *arguments))
+        return await future
+
+    def _sent(self, some_left: bool) -> None:
+        if some_left and not self._flushing and self._loop is not None:
+            self._flushing = True
+            self._loop.call_later(0.001, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._sent(self._running().flush())
+
+    def _poll(self) -> None:
+        for item in self._running().poll():
+            kind = item[0]
+            if kind == _core.REQUEST:
+                _, token, key, version, correlation, client_id, peer, listener, body = item
+                assert self._on_request is not None
+                name = self._listeners[listener]
+                self._on_request(Request(token, key, version, correlation, client_id, peer, name, memoryview(body)))
+            elif kind == _core.DONE:
+                future = self._waiting.pop(item[1], None)
+                if future is not None and not future.done():
+                    future.set_result(item[2])
+            else:
+                log.log(item[1], "%s", item[2])
+
+    def respond(self, token: int, body: bytes) -> None:
+        self._sent(self._running().respond(token, body))
+
+    def close(self, token: int, why: str) -> None:
+        self._sent(self._running().close(token, why.encode()))
+
+    # ---- partitions ----
+
+    def _of(self, topic_id: UUID, partition: int) -> _Partition | None:
+        return self._partitions.get((topic_id, partition))
+
+    async def open_partition(self, spec: PartitionSpec) -> OpenResult:
+        core = self._running()
+        shard = min(self._owners, key=lambda shard: self._per_shard[shard])
+        self._per_shard[shard] += 1
+        error, why, recovered, lost, arena, handle = await self._call(
+            core.open_partition,
+            shard,
+            os.fsencode(spec.path),
+            spec.topic_id.bytes,
+            spec.partition,
+            spec.leader_epoch,
+            spec.create,
+            spec.clean,
+            _settings(spec.settings),
+        )
+        if error:
+            self._per_shard[shard] -= 1
+        else:
+            self._partitions[spec.topic_id, spec.partition] = _Partition(handle, shard)
+        return OpenResult(Error(error), why, recovered, lost, arena)
+
+    async def _control(self, at: _Partition, kind: int, number: int = 0, settings: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        core = self._running()
+        return await self._call(core.control, at.handle, kind, number, settings)
+
+    async def _end(self, topic_id: UUID, partition: int, kind: int) -> None:
+        core = self._running()
+        at = self._partitions.pop((topic_id, partition), None)
+        if at is None:
+            return
+        error, why, _ = await self._control(at, kind)
+        if error:
+            log.error("partition %s-%d did not close cleanly: %s", topic_id, partition, why)
+        await self._call(core.free_partition, at.handle)
+        self._per_shard[at.shard] -= 1
+
+    async def close_partition(self, topic_id: UUID, partition: int) -> None:
+        await self._end(topic_id, partition, CLOSE)
+
+    async def delete_partition(self, topic_id: UUID, partition: int) -> None:
+        await self._end(topic_id, partition, DELETE)
+
+    async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:
+        core = self._running()
+        found = [self._of(topic_id, partition) for partition in range(partitions)]
+        handles = [at.handle if at is not None else 0 for at in found]
+        encoded = name.encode()
+        results = await asyncio.gather(
+            *(self._call(core.publish, shard, encoded, topic_id.bytes, handles, _rules(rules), internal) for shard in range(core.n))
+        )
+        if any(result[0] for result in results):
+            raise MemoryError(f"no memory to publish topic {name}")
+
+    async def unpublish_topic(self, topic_id: UUID) -> None:
+        core = self._running()
+        await asyncio.gather(*(self._call(core.unpublish, shard, topic_id.bytes) for shard in range(core.n)))
+
+    async def set_log_settings(self, topic_id: UUID, partition: int, settings: LogSettings) -> None:
+        at = self._of(topic_id, partition)
+        if at is not None:
+            await self._control(at, SETTINGS, settings=_settings(settings))
+
+    async def set_leader_epoch(self, topic_id: UUID, partition: int, epoch: int) -> None:
+        at = self._of(topic_id, partition)
+        if at is not None:
+            await self._control(at, LEADER_EPOCH, epoch)
+
+    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult:
+        core, at = self._running(), self._of(topic_id, partition)
+        if at is None:
+            return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        error, base_offset = await self._call(core.append, at.handle, batch, acks)
+        return AppendResult(Error(error), base_offset)
+
+    async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult:
+        core, at = self._running(), self._of(topic_id, partition)
+        if at is None:
+            return ReadResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        result = await self._call(core.read, at.handle, offset, max_bytes, to_log_end)
+        return ReadResult(Error(result[0]), *result[1:])
+
+    async def delete_records(self, topic_id: UUID, partition: int, offset: int) -> DeleteRecordsResult:
+        at = self._of(topic_id, partition)
+        if at is None:
+            return DeleteRecordsResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        error, _, low_watermark = await self._control(at, DELETE_RECORDS, offset)
+        return DeleteRecordsResult(Error(error), low_watermark)
+
+    async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult:
+        core, at = self._running(), self._of(topic_id, partition)
+        if at is None:
+            return TimeResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        error, offset, found = await self._call(core.find_time, at.handle, timestamp)
+        return TimeResult(Error(error), offset, found)
+
+    def positions(self, topic_id: UUID, partition: int) -> Positions | None:
+        at = self._of(topic_id, partition)
+        return Positions(*self._running().positions(at.handle)) if at is not None else None
+
+    def stats(self) -> dict[str, Any]:
+        """{"shards": one dict of int by name for each shard}."""
+        return {"shards": self._running().stats()}
+
+
+def _shards(mask: int, n: int) -> Sequence[int]:
+    """The shards of a bit mask; 0 or a mask without any of them means all."""
+    chosen = [shard for shard in range(n) if mask >> shard & 1]
+    return chosen or range(n)
+
+
+def _flexible() -> list[int]:
+    """Per API key the first version whose request header has tagged fields, or -1."""
+    first = [-1] * 128
+    for key, api in API_BY_KEY.items():
+        if key < len(first) and api.flexible_from is not None:
+            first[key] = api.flexible_from
+    return first
+
+
+def _bind(address: ListenAddress) -> tuple[socket.socket, ListenAddress]:
+    if address.path is not None:
+        return _bind_unix(address), address
+    host = address.host or ""
+    family, kind, proto, _, where = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{address.port}: {error.strerror}") from error
+    return sock, ListenAddress(address.name, host, sock.getsockname()[1])
+
+
+def _bind_unix(address: ListenAddress) -> socket.socket:
+    """Takes over the path of a socket that nobody listens on any more."""
+    assert address.path is not None
+    path = Path(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(address.path):
+            path.unlink()
+        sock.bind(address.path)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on unix:{address.path}: {error.strerror}") from error
+    return sock
+
+
+def _unbind(sock: socket.socket, address: ListenAddress) -> None:
+    sock.close()
+    if address.path is not None:
+        Path(address.path).unlink(missing_ok=True)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
