@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
-from fastlog.broker.plane import Request
 from fastlog.native.codec import CodecError, DecodeError
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
+
+if TYPE_CHECKING:
+    from fastlog.broker.plane import Request
 
 Handler: TypeAlias = Callable[[Context, RequestContext, Message], Awaitable[Message]]
 
@@ -98,7 +100,7 @@ class Dispatcher:
         except asyncio.CancelledError:
             ctx.plane.close(request.token, "the broker stops")
             raise
-        except Exception:  # noqa: BLE001 - whatever goes wrong with one request must not reach another
+        except Exception:  # whatever goes wrong with one request must not reach another
             self.failures += 1
             ctx.log.exception("request of %s failed: API key %d version %d", request.peer, request.api_key, request.version)
             failed = failure(request.api_key, request.version)

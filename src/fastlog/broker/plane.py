@@ -6,12 +6,14 @@ back as an `Error` in a result; only a defect raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fastlog.protocol.errors import Error
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from fastlog.protocol.errors import Error
 
 INT64_MAX = 2**63 - 1
 CODEC_PRODUCER = -1  # BatchRules.codec: keep what was sent
@@ -179,7 +181,7 @@ class Plane(Protocol):
     async def delete_partition(self, topic_id: UUID, partition: int) -> None:
         """The data goes."""
 
-    async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:  # noqa: FBT001
+    async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:
         """Makes the opened ones of partitions [0, n) visible to clients, on every shard; again: more partitions, other rules."""
 
     async def unpublish_topic(self, topic_id: UUID) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlog.cli.options import Commands
 
 # Each command's module has `register(commands)`, which adds a parser with `run` (Namespace -> exit code) among its defaults.
@@ -53,7 +54,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, help="print the version")
-    commands = cast("Commands[argparse.ArgumentParser]", parser.add_subparsers(metavar="COMMAND", required=True))
+    commands: Commands[argparse.ArgumentParser] = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():
         if only is not None and name != only:
             commands.add_parser(name, help=summary)
