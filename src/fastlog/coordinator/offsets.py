@@ -1,0 +1,276 @@
+"""Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete and their expiry (Kafka 4.3's rules)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastlog.coordinator.classic import ClassicGroup, Message, State
+from fastlog.coordinator.operation import Client, Result
+from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, OffsetRecord, OffsetValue
+from fastlog.protocol.errors import Error, KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fastlog.coordinator.rebalance import Rebalancer
+
+log = logging.getLogger(__name__)
+
+_NOT_FOUND_FIRST = 9  # OffsetCommit from this version on: GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION
+
+
+class Offsets:
+    """The committed offsets of the groups of one Rebalancer.
+
+    `committed` is what the log has accepted. Commits on their way are counted, so that an expiry does not delete what they bring and a
+    deletion deletes that too.
+    """
+
+    def __init__(self, rebalancer: Rebalancer) -> None:
+        self._rebalancer = rebalancer
+        self.committed: dict[str, dict[str, dict[int, OffsetValue]]] = {}  # by group, topic, partition
+        self._under_way: dict[str, dict[tuple[str, int], int]] = {}  # by group and (topic, partition): how many commits
+        self.count = 0  # partitions in `committed`
+
+    # -- OffsetCommit ---------------------------------------------------------------------------------------------------------------
+
+    def commit(self, client: Client, request: Message) -> Result:
+        """The request's partitions exist (the caller saw to it). Raises KafkaError for what concerns all of them."""
+        rebalancer = self._rebalancer
+        group = self._check_commit(client, request)
+        if group.state in {State.STABLE, State.PREPARING_REBALANCE}:
+            member = group.members[request["member_id"]]
+            member.session.arm(member.session_timeout_ms)  # committing is a sign of life
+        now_ms = rebalancer.clock.now_ms()
+        retention_ms = request.get("retention_time_ms", -1)
+        expire_ms = -1 if retention_ms == -1 else now_ms + retention_ms
+        records: list[CoordinatorRecord] = []
+        topics: list[Message] = []
+        for topic in request["topics"]:
+            name: str = topic["name"]
+            topic_id = topic.get("topic_id", NO_TOPIC_ID)
+            partitions: list[Message] = []
+            for partition in topic["partitions"]:
+                index: int = partition["partition_index"]
+                metadata = partition["committed_metadata"] or ""
+                # Kafka counts UTF-16 units against a limit that is named in bytes; so do we, for what it accepts must be accepted.
+                if _utf16_units(metadata) > rebalancer.settings.metadata_size_max:
+                    error = Error.OFFSET_METADATA_TOO_LARGE
+                else:
+                    error = Error.NONE
+                    epoch = partition.get("committed_leader_epoch", -1)
+                    value = OffsetValue(partition["committed_offset"], epoch, metadata, now_ms, expire_ms, topic_id)
+                    records.append(OffsetRecord(group.group_id, name, index, value))
+                partitions.append({"partition_index": index, "error_code": error})
+            topics.append({"name": name, "topic_id": topic_id, "partitions": partitions})
+        rebalancer.metrics.offset_commits += len(records)
+        return Result(records, {"topics": topics})
+
+    def _check_commit(self, client: Client, request: Message) -> ClassicGroup:
+        group_id: str = request["group_id"]
+        member_id: str = request.get("member_id", "")
+        instance_id = request.get("group_instance_id")
+        generation: int = request.get("generation_id_or_member_epoch", -1)
+        group = self._rebalancer.groups.get(group_id)
+        if group is None:
+            if generation >= 0:
+                if client.version >= _NOT_FOUND_FIRST:
+                    raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+                raise KafkaError(Error.ILLEGAL_GENERATION)
+            # A consumer that assigns partitions by itself, or an administrator: a group without members holds the offsets.
+            group = self._rebalancer.create(group_id)
+        if group.state is State.DEAD:
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
+        if generation < 0 and group.state is State.EMPTY:
+            return group
+        if generation >= 0 or member_id or instance_id is not None:
+            group.check_member(member_id, instance_id)
+            if generation != group.generation:
+                raise KafkaError(Error.ILLEGAL_GENERATION)
+        else:
+            raise KafkaError(Error.UNKNOWN_MEMBER_ID)
+        if group.state is State.COMPLETING_REBALANCE:
+            raise KafkaError(Error.REBALANCE_IN_PROGRESS)
+        return group
+
+    # -- OffsetFetch ----------------------------------------------------------------------------------------------------------------
+
+    def fetch(self, group_id: str, topics: list[Message] | None) -> list[Message]:
+        """OffsetFetch topics, each with name and topic id as asked; all that the group has for `topics` None."""
+        group = self._rebalancer.groups.get(group_id)
+        committed = {} if group is None or group.state is State.DEAD else self.committed.get(group_id, {})
+        if topics is None:
+            found: list[Message] = [
+                {"name": name, "topic_id": NO_TOPIC_ID, "partitions": [_fetched(index, value) for index, value in partitions.items()]}
+                for name, partitions in committed.items()
+            ]
+        else:
+            found = []
+            for topic in topics:
+                topic_id = topic.get("topic_id", NO_TOPIC_ID)
+                partitions = committed.get(topic["name"], {})
+                answers = [_fetched(index, _of_topic(partitions.get(index), topic_id)) for index in topic["partition_indexes"]]
+                found.append({"name": topic["name"], "topic_id": topic_id, "partitions": answers})
+        self._rebalancer.metrics.offset_fetches += sum(len(topic["partitions"]) for topic in found)
+        return found
+
+    # -- deleting -------------------------------------------------------------------------------------------------------------------
+
+    def delete(self, request: Message) -> Result:
+        """OffsetDelete. Raises KafkaError GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP where subscriptions are not known."""
+        group_id: str = request["group_id"]
+        group = self._rebalancer.groups.get(group_id)
+        if group is None or group.state is State.DEAD:
+            raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+        if group.state is not State.EMPTY and not group.uses_consumer_protocol:
+            raise KafkaError(Error.NON_EMPTY_GROUP)
+        records: list[CoordinatorRecord] = []
+        topics: list[Message] = []
+        for topic in request["topics"]:
+            name: str = topic["name"]
+            subscribed = group.is_subscribed_to(name)
+            error = Error.GROUP_SUBSCRIBED_TO_TOPIC if subscribed else Error.NONE
+            indexes = [partition["partition_index"] for partition in topic["partitions"]]
+            topics.append({"name": name, "partitions": [{"partition_index": index, "error_code": error} for index in indexes]})
+            if not subscribed:
+                records += [
+                    OffsetRecord(group_id, name, index, None) for index in dict.fromkeys(indexes) if self._has(group_id, name, index)
+                ]
+        self._rebalancer.metrics.offset_deletions += len(records)
+        return Result(records, {"error_code": Error.NONE, "topics": topics})
+
+    def tombstones(self, group_id: str) -> list[CoordinatorRecord]:
+        """Deletes all that a group has committed or is committing."""
+        keys = dict.fromkeys(self._keys(group_id)) | dict.fromkeys(self._under_way.get(group_id, ()))
+        self._rebalancer.metrics.offset_deletions += len(keys)
+        return [OffsetRecord(group_id, topic, partition, None) for topic, partition in keys]
+
+    def tombstones_of_topic(self, topic: str) -> list[CoordinatorRecord]:
+        """Deletes all commits for a topic that is gone."""
+        groups = dict.fromkeys(self.committed) | dict.fromkeys(self._under_way)
+        records: list[CoordinatorRecord] = []
+        for group_id in groups:
+            partitions = dict.fromkeys(self.committed.get(group_id, {}).get(topic, ()))
+            partitions |= dict.fromkeys(index for name, index in self._under_way.get(group_id, ()) if name == topic)
+            records += [OffsetRecord(group_id, topic, index, None) for index in partitions]
+        self._rebalancer.metrics.offset_deletions += len(records)
+        return records
+
+    def expire(self, group: ClassicGroup) -> tuple[list[CoordinatorRecord], bool]:
+        """Tombstones for the group's expired offsets, and whether it will have none left.
+
+        Kafka's rule since 2.1 (KIP-211): while a group has members, those of topics it is not subscribed to expire by their commit; once it
+        is empty all do, counted from then; those of consumers without a group, by their commit.
+        """
+        group_id = group.group_id
+        topics = self.committed.get(group_id)
+        waiting = self._under_way.get(group_id, {})
+        if not topics:
+            return [], not waiting
+        since_ms: int | None = None  # what retention counts from, None: each commit
+        if group.protocol_type is not None:
+            if group.state is State.EMPTY:
+                since_ms = group.state_ms
+            elif not (group.state is State.STABLE and group.uses_consumer_protocol and group.subscribed_topics is not None):
+                return [], False
+        now_ms = self._rebalancer.clock.now_ms()
+        retention_ms = self._rebalancer.settings.retention_ms
+        records: list[CoordinatorRecord] = []
+        all_expired = not waiting
+        for topic, partitions in topics.items():
+            if group.is_subscribed_to(topic):
+                all_expired = False
+                continue
+            for index, value in partitions.items():
+                if value.expire_ms != -1:
+                    expired = now_ms >= value.expire_ms
+                else:
+                    expired = now_ms - (value.commit_ms if since_ms is None else since_ms) >= retention_ms
+                if expired and (topic, index) not in waiting:
+                    records.append(OffsetRecord(group_id, topic, index, None))
+                else:
+                    all_expired = False
+        self._rebalancer.metrics.offsets_expired += len(records)
+        return records, all_expired
+
+    # -- the log --------------------------------------------------------------------------------------------------------------------
+
+    def begin(self, records: Iterable[CoordinatorRecord]) -> None:
+        """These records are on their way to the log."""
+        for record in records:
+            if isinstance(record, OffsetRecord) and record.value is not None:
+                waiting = self._under_way.setdefault(record.group, {})
+                key = (record.topic, record.partition)
+                waiting[key] = waiting.get(key, 0) + 1
+
+    def end(self, records: Iterable[CoordinatorRecord]) -> None:
+        """They have arrived or failed."""
+        for record in records:
+            if isinstance(record, OffsetRecord) and record.value is not None:
+                waiting = self._under_way[record.group]
+                key = (record.topic, record.partition)
+                waiting[key] -= 1
+                if not waiting[key]:
+                    del waiting[key]
+                    if not waiting:
+                        del self._under_way[record.group]
+
+    def replay(self, record: OffsetRecord) -> None:
+        """Applies a record that the log has accepted; a group that is not there is made to hold the offset."""
+        group_id, topic, index, value = record
+        if value is None:
+            self._remove(group_id, topic, index)
+            return
+        if group_id not in self._rebalancer.groups:
+            self._rebalancer.create(group_id)
+        partitions = self.committed.setdefault(group_id, {}).setdefault(topic, {})
+        self.count += index not in partitions
+        partitions[index] = value
+
+    def unload(self) -> None:
+        self.committed.clear()
+        self._under_way.clear()
+        self.count = 0
+
+    def _remove(self, group_id: str, topic: str, index: int) -> None:
+        topics = self.committed.get(group_id, {})
+        partitions = topics.get(topic, {})
+        if partitions.pop(index, None) is None:
+            return
+        self.count -= 1
+        if not partitions:
+            del topics[topic]
+            if not topics:
+                del self.committed[group_id]
+
+    def _keys(self, group_id: str) -> Iterator[tuple[str, int]]:
+        for topic, partitions in self.committed.get(group_id, {}).items():
+            for index in partitions:
+                yield topic, index
+
+    def _has(self, group_id: str, topic: str, index: int) -> bool:
+        return index in self.committed.get(group_id, {}).get(topic, ()) or (topic, index) in self._under_way.get(group_id, ())
+
+
+def _fetched(index: int, value: OffsetValue | None) -> Message:
+    if value is None:
+        return {"partition_index": index, "committed_offset": -1, "committed_leader_epoch": -1, "metadata": "", "error_code": Error.NONE}
+    return {
+        "partition_index": index,
+        "committed_offset": value.offset,
+        "committed_leader_epoch": value.leader_epoch,
+        "metadata": value.metadata,
+        "error_code": Error.NONE,
+    }
+
+
+def _of_topic(value: OffsetValue | None, topic_id: object) -> OffsetValue | None:
+    """The offset, unless it was committed for another topic of the same name."""
+    if value is None or NO_TOPIC_ID in {value.topic_id, topic_id} or value.topic_id == topic_id:
+        return value
+    return None
+
+
+def _utf16_units(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -1,0 +1,65 @@
+"""What the coordinator needs of the rest of the broker, which lies above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from fastlog.protocol.errors import Error
+
+
+class AppendResult(Protocol):
+    @property
+    def error(self) -> Error: ...
+    @property
+    def base_offset(self) -> int: ...
+
+
+class ReadResult(Protocol):
+    @property
+    def error(self) -> Error: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def log_start(self) -> int: ...
+
+
+class Positions(Protocol):
+    @property
+    def log_start(self) -> int: ...
+    @property
+    def log_end(self) -> int: ...
+    @property
+    def offline(self) -> int: ...
+
+
+class Log(Protocol):
+    """The data plane, as far as the coordinator uses it."""
+
+    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
+
+    async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult: ...
+
+    def positions(self, topic_id: UUID, partition: int) -> Positions | None: ...
+
+
+class Topic(Protocol):
+    """A topic that exists, with this many partitions."""
+
+    @property
+    def topic_id(self) -> UUID: ...
+    @property
+    def partition_count(self) -> int: ...
+
+
+class Topics(Protocol):
+    """The topic manager."""
+
+    def find(self, name: str) -> Topic | None: ...
+
+    async def ensure_internal_topic(self, name: str, partitions: int, configs: Mapping[str, str]) -> Topic:
+        """The topic, created unless it exists. Raises KafkaError."""
+        ...

@@ -1,0 +1,125 @@
+"""What the coordinator writes to `__consumer_offsets`, in Kafka's own key and value formats, as Kafka 4.3 writes them.
+
+A key begins with an int16 that says its kind (0 and 1: a committed offset, 2: a group), a value with the version of its schema; a null
+value is a tombstone. Kinds above 2 belong to other group types and are left alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+from fastlog.protocol.messages import decode_data, encode_data
+
+Message: TypeAlias = dict[str, Any]
+
+NO_TOPIC_ID: Final = UUID(int=0)
+
+_OFFSET_KEY: Final = 1
+_GROUP_KEY: Final = 2
+_OFFSET_VALUE: Final = 4
+_OFFSET_VALUE_EXPIRING: Final = 1  # the only version with an expiry of its own (OffsetCommit v2-v4 with a retention time)
+_GROUP_VALUE: Final = 3
+_GROUP_VALUE_MAX: Final = 4
+_INT16 = struct.Struct(">h")
+
+
+class OffsetValue(NamedTuple):
+    """A committed offset. Times are wall clock milliseconds; -1: none (leader epoch too)."""
+
+    offset: int
+    leader_epoch: int
+    metadata: str
+    commit_ms: int
+    expire_ms: int
+    topic_id: UUID
+
+
+class OffsetRecord(NamedTuple):
+    """A commit of one partition; `value` None deletes it."""
+
+    group: str
+    topic: str
+    partition: int
+    value: OffsetValue | None
+
+
+class GroupRecord(NamedTuple):
+    """A group's state (fields of GroupMetadataValue); `value` None deletes the group."""
+
+    group: str
+    value: Message | None
+
+
+CoordinatorRecord: TypeAlias = OffsetRecord | GroupRecord
+
+
+def encode(record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
+    """Key and value of a record."""
+    if isinstance(record, OffsetRecord):
+        key = {"group": record.group, "topic": record.topic, "partition": record.partition}
+        encoded_key = _INT16.pack(_OFFSET_KEY) + encode_data("offset_commit_key", _OFFSET_KEY, key)
+        value = record.value
+        if value is None:
+            return encoded_key, None
+        version = _OFFSET_VALUE if value.expire_ms == -1 else _OFFSET_VALUE_EXPIRING
+        fields = {
+            "offset": value.offset,
+            "leader_epoch": value.leader_epoch,
+            "metadata": value.metadata,
+            "commit_timestamp": value.commit_ms,
+            "expire_timestamp": value.expire_ms,
+            "topic_id": value.topic_id,
+        }
+        return encoded_key, _INT16.pack(version) + encode_data("offset_commit_value", version, fields)
+    encoded_key = _INT16.pack(_GROUP_KEY) + encode_data("group_metadata_key", _GROUP_KEY, {"group": record.group})
+    if record.value is None:
+        return encoded_key, None
+    return encoded_key, _INT16.pack(_GROUP_VALUE) + encode_data("group_metadata_value", _GROUP_VALUE, record.value)
+
+
+def decode(key: bytes, value: bytes | None) -> CoordinatorRecord | None:
+    """The record of a key and value from the log; None for a kind that is not ours.
+
+    Raises ValueError when it is ours but can't be read.
+    """
+    if len(key) < _INT16.size:
+        raise ValueError("a key of less than two bytes")
+    (kind,) = _INT16.unpack_from(key)
+    if kind in {0, _OFFSET_KEY}:
+        fields = decode_data("offset_commit_key", kind, key[2:])
+        return OffsetRecord(fields["group"], fields["topic"], fields["partition"], None if value is None else _decode_offset(value))
+    if kind == _GROUP_KEY:
+        fields = decode_data("group_metadata_key", kind, key[2:])
+        return GroupRecord(fields["group"], None if value is None else _decode_group(value))
+    return None
+
+
+def _decode_offset(value: bytes) -> OffsetValue:
+    fields = decode_data("offset_commit_value", _version(value, _OFFSET_VALUE), value[2:])
+    return OffsetValue(
+        fields["offset"],
+        fields["leader_epoch"],
+        fields["metadata"],
+        fields["commit_timestamp"],
+        fields["expire_timestamp"],
+        fields["topic_id"],
+    )
+
+
+def _decode_group(value: bytes) -> Message:
+    fields = decode_data("group_metadata_value", _version(value, _GROUP_VALUE_MAX), value[2:])
+    for member in fields["members"]:
+        if member["rebalance_timeout"] == -1:  # version 0 has none
+            member["rebalance_timeout"] = member["session_timeout"]
+    return fields
+
+
+def _version(value: bytes, newest: int) -> int:
+    if len(value) < _INT16.size:
+        raise ValueError("a value of less than two bytes")
+    version: int = _INT16.unpack_from(value)[0]
+    if not 0 <= version <= newest:
+        raise ValueError(f"a value of version {version}")
+    return version

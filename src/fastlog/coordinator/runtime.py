@@ -1,0 +1,333 @@
+"""Runs the coordinator of one partition against its log: loads it, appends what operations return, applies what the log accepts.
+
+One append is under way at a time; what comes meanwhile goes out together in the next one. So operations are applied in the order of the
+log, and when an append fails it is known what was in it: it and all behind it fail. Unless the log is certain not to have taken the
+failed batch, the partition is loaded again, for then only the log knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from fastlog.coordinator.loader import LogLoader
+from fastlog.coordinator.operation import Environment, Result
+from fastlog.coordinator.records import CoordinatorRecord, encode
+from fastlog.coordinator.shard import Shard
+from fastlog.protocol.errors import Error, KafkaError
+from fastlog.protocol.records import Record, build_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from fastlog.coordinator.ports import AppendResult, Log
+
+log = logging.getLogger(__name__)
+
+_BATCH_OVERHEAD: Final = 61  # bytes of a record batch without records
+_RECORD_OVERHEAD: Final = 40  # more than a record's own fields take
+_QUEUE_SIZE_MAX: Final = 64 * 1024 * 1024  # bytes waiting for the log
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_MAX_S: Final = 10.0
+
+
+class Status(Enum):
+    LOADING = "loading"
+    ACTIVE = "active"
+    FAILED = "failed"  # could not be loaded; tried again
+    CLOSED = "closed"
+
+
+_REFUSAL: Final = {
+    Status.LOADING: Error.COORDINATOR_LOAD_IN_PROGRESS,
+    Status.FAILED: Error.COORDINATOR_NOT_AVAILABLE,
+    Status.CLOSED: Error.NOT_COORDINATOR,
+}
+
+
+@dataclass(slots=True)
+class _Write:
+    """An operation's records on their way. A divisible operation's are several of these, of which the last has the result."""
+
+    records: list[CoordinatorRecord]
+    encoded: list[tuple[bytes, bytes | None]]
+    size: int
+    result: Result
+    ends: bool
+    future: asyncio.Future[None] | None
+
+
+class PartitionRuntime:
+    """One partition of `__consumer_offsets`. All methods belong to the event loop's thread."""
+
+    def __init__(self, topic_id: UUID, partition: int, plane: Log, environment: Environment) -> None:
+        self.partition = partition
+        self.status = Status.LOADING
+        self.shard = Shard(environment, self.run)
+        self._topic_id = topic_id
+        self._plane = plane
+        self._settings = environment.settings
+        self._clock = environment.clock
+        self._metrics = environment.metrics
+        self._queue: deque[_Write] = deque()
+        self._queue_size = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._loader: asyncio.Task[None] | None = None
+        self._late: asyncio.Task[AppendResult] | None = None  # an append that took longer than anybody waits for
+        self._log_end = 0
+        self._after_load: list[Callable[[], Result]] = []
+        self._sweep_timer = environment.timers.timer(self._sweep)
+
+    # -- operations -----------------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises KafkaError unless the partition is loaded."""
+        if self.status is not Status.ACTIVE:
+            raise KafkaError(_REFUSAL[self.status])
+
+    def start_operation(self, operation: Callable[[], Result]) -> Result:
+        """Runs an operation and queues its records, without waiting for them. Raises KafkaError."""
+        self.check()
+        result = operation()
+        self._submit(result, None)
+        return result
+
+    async def write(self, operation: Callable[[], Result]) -> Result:
+        """Runs an operation and waits until the log has accepted its records. Raises KafkaError, also when the append fails."""
+        self.check()
+        result = operation()
+        if result.records:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._submit(result, future)
+            await future
+        else:
+            self._submit(result, None)
+        return result
+
+    async def settled(self) -> None:
+        """Waits for all that is on its way now. Raises KafkaError when it fails."""
+        self.check()
+        if self._writer is None:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Write([], [], 0, Result(), True, future))
+        await future
+
+    def run(self, operation: Callable[[], Result]) -> None:
+        """Runs an operation that nobody waits for: a timer's, or what follows from a failure."""
+        if self.status is not Status.ACTIVE:
+            return
+        try:
+            self._submit(operation(), None)
+        except KafkaError as failure:
+            log.warning("__consumer_offsets-%d: %s", self.partition, failure)
+
+    def run_when_loaded(self, operation: Callable[[], Result]) -> None:
+        if self.status is Status.ACTIVE:
+            self.run(operation)
+        elif self.status is not Status.CLOSED:
+            self._after_load.append(operation)
+
+    def _submit(self, result: Result, future: asyncio.Future[None] | None) -> None:
+        if not result.records:
+            if result.done is not None:
+                result.done(Error.NONE)
+            return
+        try:
+            writes = self._encode(result, future)
+        except KafkaError as failure:
+            if result.done is not None:
+                result.done(failure.code)
+            raise
+        for write in writes:
+            self.shard.offsets.begin(write.records)
+            self._queue.append(write)
+            self._queue_size += write.size
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_out())
+
+    def _encode(self, result: Result, future: asyncio.Future[None] | None) -> list[_Write]:
+        """Raises KafkaError for what can't be appended at all."""
+        size_max = self._settings.batch_size_max - _BATCH_OVERHEAD
+        writes: list[_Write] = []
+        write = _Write([], [], 0, result, False, None)
+        for record in result.records:
+            try:
+                key, value = encode(record)
+            except ValueError as failure:
+                raise KafkaError(Error.UNKNOWN_SERVER_ERROR, str(failure)) from failure
+            size = _RECORD_OVERHEAD + len(key) + (0 if value is None else len(value))
+            if write.size + size > size_max:
+                if not result.divisible or size > size_max:
+                    raise KafkaError(Error.RECORD_LIST_TOO_LARGE, f"the records of one operation exceed {size_max} bytes")
+                writes.append(write)
+                write = _Write([], [], 0, result, False, None)
+            write.records.append(record)
+            write.encoded.append((key, value))
+            write.size += size
+        write.ends = True
+        write.future = future
+        writes.append(write)
+        if self._queue_size + sum(each.size for each in writes) > _QUEUE_SIZE_MAX:
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "too much is waiting for the log")
+        return writes
+
+    # -- appending ------------------------------------------------------------------------------------------------------------------
+
+    async def _write_out(self) -> None:
+        """Appends until nothing is left."""
+        try:
+            while self._queue:
+                writes = self._take()
+                error = await self._append(writes)
+                if error is Error.NONE:
+                    self._accept(writes)
+                else:
+                    self._fail(writes, error)
+        finally:
+            self._writer = None
+
+    def _take(self) -> list[_Write]:
+        """The next batch: as many operations as fit, at least one."""
+        size = _BATCH_OVERHEAD
+        writes: list[_Write] = []
+        while self._queue and (not writes or size + self._queue[0].size <= self._settings.batch_size_max):
+            write = self._queue.popleft()
+            size += write.size
+            self._queue_size -= write.size
+            writes.append(write)
+        return writes
+
+    async def _append(self, writes: list[_Write]) -> Error:
+        now_ms = self._clock.now_ms()
+        pairs = [pair for write in writes for pair in write.encoded]
+        if not pairs:
+            return Error.NONE
+        batch = build_batch([Record(index, now_ms, key, value) for index, (key, value) in enumerate(pairs)], timestamp_ms=now_ms)
+        task = asyncio.ensure_future(self._plane.append(self._topic_id, self.partition, batch))
+        finished, _ = await asyncio.wait({task}, timeout=self._settings.commit_ms / 1000)
+        if not finished:
+            self._late = task
+            return Error.REQUEST_TIMED_OUT
+        try:
+            outcome = task.result()
+        except Exception:
+            log.exception("__consumer_offsets-%d: append", self.partition)
+            return Error.UNKNOWN_SERVER_ERROR
+        if outcome.error is Error.NONE:
+            self._log_end = outcome.base_offset + len(pairs)
+            self._metrics.append_batches += 1
+            self._metrics.append_records += len(pairs)
+            self._metrics.append_bytes += len(batch)
+        return outcome.error
+
+    def _accept(self, writes: list[_Write]) -> None:
+        for write in writes:
+            self.shard.offsets.end(write.records)
+            if write.result.replay:
+                for record in write.records:
+                    self.shard.replay(record)
+            self._finish(write, Error.NONE)
+
+    def _fail(self, writes: list[_Write], error: Error) -> None:
+        """Fails these and all behind them, which were decided in the belief that these would succeed."""
+        self._metrics.append_errors += 1
+        log.error("__consumer_offsets-%d: append failed: %s", self.partition, error.name)
+        failed = [*writes, *self._queue]
+        self._queue.clear()
+        self._queue_size = 0
+        certain = self._late is None and self._is_unchanged()
+        if not certain:
+            self.status = Status.LOADING  # before anybody is told: what they do next must wait for the log's word
+        for write in failed:
+            self.shard.offsets.end(write.records)
+        for write in failed:
+            self._finish(write, error)
+        if not certain:
+            self.shard.unload()
+            self.load()
+
+    def _finish(self, write: _Write, error: Error) -> None:
+        if write.ends and write.result.done is not None:
+            try:
+                write.result.done(error)
+            except Exception:
+                log.exception("__consumer_offsets-%d: after an append", self.partition)
+        if write.future is not None and not write.future.done():
+            if error is Error.NONE:
+                write.future.set_result(None)
+            else:
+                write.future.set_exception(KafkaError(error))
+
+    def _is_unchanged(self) -> bool:
+        """Whether the log is as it was before the failed append: nothing of that is in it, nor will be."""
+        positions = self._plane.positions(self._topic_id, self.partition)
+        return positions is not None and not positions.offline and positions.log_end == self._log_end
+
+    # -- loading and closing --------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Starts to read the partition from its beginning; operations are refused until it has been read."""
+        self.status = Status.LOADING
+        self._sweep_timer.disarm()
+        self._loader = asyncio.get_running_loop().create_task(self._load())
+
+    async def _load(self) -> None:
+        if self._late is not None:
+            await asyncio.wait({self._late})
+            self._late = None
+        delay_s = _RETRY_FIRST_S
+        while True:
+            started_ms = self._clock.monotonic_ms()
+            loader = LogLoader(self._plane, self._topic_id, self.partition, self._settings.load_buffer_size, self._metrics)
+            try:
+                self._log_end = await loader.load(self.shard.replay)
+                break
+            except KafkaError as failure:
+                log.error("__consumer_offsets-%d: can't be loaded: %s; trying again", self.partition, failure)
+            except Exception:
+                log.exception("__consumer_offsets-%d: can't be loaded; trying again", self.partition)
+            self._metrics.load_errors += 1
+            self.status = Status.FAILED
+            self.shard.unload()
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _RETRY_MAX_S)
+        took_ms = self._clock.monotonic_ms() - started_ms
+        self._metrics.loads += 1
+        self._metrics.load_ms += took_ms
+        if loader.records:
+            log.info(
+                "__consumer_offsets-%d: loaded %d groups from %d records in %d ms",
+                self.partition,
+                len(self.shard.groups),
+                loader.records,
+                took_ms,
+            )
+        self.status = Status.ACTIVE
+        self._loader = None
+        for result in self.shard.membership.on_loaded():
+            self._submit(result, None)
+        waiting, self._after_load = self._after_load, []
+        for operation in waiting:
+            self.run(operation)
+        self._sweep_timer.arm(self._settings.retention_check_ms)
+
+    def _sweep(self) -> None:
+        self._sweep_timer.arm(self._settings.retention_check_ms)
+        self.run(self.shard.sweep)
+
+    async def close(self) -> None:
+        """Waits for what is on its way, then forgets all; whoever waits has to look for the coordinator."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+        self.status = Status.CLOSED
+        self._sweep_timer.disarm()
+        if self._loader is not None:
+            self._loader.cancel()
+            await asyncio.wait({self._loader})
+        self.shard.unload()

@@ -1,0 +1,54 @@
+"""What an operator can set about groups and offsets, under Kafka's names (group coordinator configs of Kafka 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INT32_MAX: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times in milliseconds, sizes in bytes unless a name says otherwise."""
+
+    session_min_ms: int = 6_000
+    session_max_ms: int = 1_800_000
+    initial_rebalance_delay_ms: int = 3_000
+    group_size_max: int = INT32_MAX  # members
+    new_member_join_ms: int = 300_000  # a member that joins for the first time can't heartbeat: how long its JoinGroup may wait
+    metadata_size_max: int = 4_096
+    retention_ms: int = 7 * 24 * 60 * 60_000
+    retention_check_ms: int = 600_000
+    commit_ms: int = 5_000
+    load_buffer_size: int = 5 * 1024 * 1024
+    topic_partitions: int = 50
+    topic_segment_size: int = 100 * 1024 * 1024
+    batch_size_max: int = 1_048_588  # of a record batch in __consumer_offsets
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """From broker configs by Kafka's name; those that `values` has not keep Kafka's default."""
+
+        def number(name: str, default: int) -> int:
+            value = values.get(name)
+            return default if value is None else int(value)
+
+        d = cls()
+        return cls(
+            session_min_ms=number("group.min.session.timeout.ms", d.session_min_ms),
+            session_max_ms=number("group.max.session.timeout.ms", d.session_max_ms),
+            initial_rebalance_delay_ms=number("group.initial.rebalance.delay.ms", d.initial_rebalance_delay_ms),
+            group_size_max=number("group.max.size", d.group_size_max),
+            metadata_size_max=number("offset.metadata.max.bytes", d.metadata_size_max),
+            retention_ms=number("offsets.retention.minutes", d.retention_ms // 60_000) * 60_000,
+            retention_check_ms=number("offsets.retention.check.interval.ms", d.retention_check_ms),
+            commit_ms=number("offsets.commit.timeout.ms", d.commit_ms),
+            load_buffer_size=number("offsets.load.buffer.size", d.load_buffer_size),
+            topic_partitions=number("offsets.topic.num.partitions", d.topic_partitions),
+            topic_segment_size=number("offsets.topic.segment.bytes", d.topic_segment_size),
+            batch_size_max=number("message.max.bytes", d.batch_size_max),
+        )
