@@ -41,7 +41,7 @@ def build() -> None:
                 for path in sorted(ROOMS.glob("*.pyx"))
             ]
             directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False}
-            made = cythonize(
+            made = cythonize(  # type: ignore[no-untyped-call]
                 modules,
                 build_dir=str(OUTPUT / "cython"),
                 include_path=["src"],

@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastlog.native.bytes cimport (
-    Reader, get32, get64, put32, put64, read_i16, read_i32, read_i8, read_uvarint, reader_init, reader_take,
+    Reader, get32, get64, put32, put64, read_i16, read_i32, read_uvarint, reader_init, reader_take,
 )
 
 from bench.loadgen.clock cimport now_ns

@@ -73,7 +73,8 @@ class Plan:
     producers: list[tuple[int, int, int]]  # descriptor, producer id, producer epoch
     fetch_version: int
     fetch_inbox_bytes: int
-    consumers: list[tuple[int, bytes, list[int], list[int], list[int], list[int]]]  # descriptor, request, offsets at, partitions, from, until
+    # descriptor, request, where in it the offsets stand, partitions, where each starts, where each ends (-1: nowhere)
+    consumers: list[tuple[int, bytes, list[int], list[int], list[int], list[int]]]
     copies: int
     check_contents: bool
     rewind: bool

@@ -31,7 +31,7 @@ cdef int producer_init(Producer *p, Load *load, int index, int fd, int64_t produ
     cdef int i
     memset(p, 0, sizeof(Producer))
     load.copied = load.templates.rest_bytes <= COPIED_BYTES
-    load.requests_per_fill = <int> max(1, min(FILL_REQUESTS, FILL_BYTES // load.request_bytes))
+    load.requests_per_fill = <int> max(1, min(<size_t> FILL_REQUESTS, <size_t> FILL_BYTES // load.request_bytes))
     p.load = load
     p.index = index
     p.fd = fd
@@ -126,10 +126,10 @@ cdef void add_batch(Producer *p, uint64_t due) noexcept nogil:
 cdef void add_request(Producer *p, uint64_t due) noexcept nogil:
     cdef Load *load = p.load
     cdef uint8_t *at = add_small(p, load.prefix_bytes)
-    cdef int i
+    cdef int _
     memcpy(at, load.prefix, load.prefix_bytes)
     put32(at + 8, p.made)                                   # correlation id
-    for i in range(load.batches):
+    for _ in range(load.batches):
         add_batch(p, due)
     at = add_small(p, 2)                                    # no tagged fields of the topic, nor of the request
     at[0] = 0
@@ -209,7 +209,7 @@ cdef Trouble take_answer(Producer *p, const uint8_t *frame, size_t n, uint64_t n
     """One ProduceResponse (versions 9 to 13, response header 1)."""
     cdef Load *load = p.load
     cdef Reader r
-    cdef uint32_t topics, partitions, errors, i, k
+    cdef uint32_t topics, partitions, errors, _
     cdef int32_t partition
     cdef int16_t error
     cdef int64_t offset
@@ -225,13 +225,14 @@ cdef Trouble take_answer(Producer *p, const uint8_t *frame, size_t n, uint64_t n
     partitions = read_uvarint(&r) - 1
     if partitions != <uint32_t> load.batches:
         return MALFORMED
-    for i in range(partitions):
+    while partitions:
+        partitions -= 1
         partition = read_i32(&r)
         error = read_i16(&r)
         offset = read_i64(&r)
         reader_take(&r, 16)                                 # append time, log start
         errors = read_uvarint(&r)
-        for k in range(1, errors):
+        for _ in range(1, errors):
             read_i32(&r)
             skip_text(&r)
             skip_tags(&r)

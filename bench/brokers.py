@@ -1,0 +1,214 @@
+"""The brokers that are compared: how each is started, found ready, asked what it is, and stopped.
+
+Both listen on loopback, keep their data under one directory and run on one core. Each process dies with this one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from bench.loadgen import wire
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+STOP_SECONDS = 60
+
+
+class StartError(Exception):
+    """A broker did not come up; the message holds the end of its log."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """One broker process. `start` may follow `stop`: the data stay until `wipe`."""
+
+    name = ""
+    durable_configs: dict[str, str] = {}  # noqa: RUF012 - of a topic whose acks=all is to mean stable storage
+
+    def __init__(self, directory: Path, core: int, options: list[str] | None = None) -> None:
+        self.directory = directory / self.name
+        self.core = core
+        self.options = options or []
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = directory / f"{self.name}.log"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "not started"
+        return self.process.pid
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """What comes before the first start."""
+
+    def version(self) -> str:
+        raise NotImplementedError
+
+    def settings(self) -> str:
+        """How it is run, for the report."""
+        return " ".join(self.command())
+
+    def launch(self) -> float:
+        """Starts the process without waiting for it; the moment before (monotonic seconds)."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        begun = time.monotonic()
+        with self.log.open("ab") as log:
+            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *self.command()]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return begun
+
+    def start(self) -> None:
+        """Raises StartError."""
+        self.launch()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self.check()
+            try:
+                with wire.Connection("127.0.0.1", self.port, timeout=5) as control:
+                    control.producer_id()
+                    return
+            except (OSError, wire.BrokerError, ValueError) as problem:
+                if time.monotonic() > deadline:
+                    raise StartError(f"{self.name} is not ready after {START_SECONDS} s ({problem}):\n{self.tail()}") from problem
+                time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raises StartError when the process has ended."""
+        if self.process is None or self.process.poll() is not None:
+            raise StartError(f"{self.name} has ended:\n{self.tail()}")
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:]) if self.log.exists() else ""
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Fastlog(Broker):
+    name = "fastlog"
+
+    def __init__(self, directory: Path, core: int, options: list[str] | None = None, memory_bytes: int = 0) -> None:
+        super().__init__(directory, core, options)
+        self.memory_bytes = memory_bytes
+
+    def program(self) -> str:
+        return os.environ.get("FASTLOG_COMMAND", str(ROOT / ".venv/bin/fastlog"))
+
+    def command(self) -> list[str]:
+        memory = ["--memory", str(self.memory_bytes)] if self.memory_bytes else []
+        where = ["--data", str(self.directory), "--listen", self.address, "--cores", str(self.core)]
+        return [self.program(), "serve", *where, *memory, *self.options]
+
+    def version(self) -> str:
+        done = subprocess.run([self.program(), "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.strip() or "?"
+
+
+class Kafka(Broker):
+    """Apache Kafka in KRaft mode, broker and controller in one process, with the JVM settings of its own start script."""
+
+    name = "kafka"
+    durable_configs = {"flush.messages": "1"}  # noqa: RUF012
+    jvm = (
+        "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent"
+        " -Djava.awt.headless=true -Xmx1G -Xms1G"
+    )
+
+    def __init__(self, directory: Path, core: int, options: list[str] | None = None) -> None:
+        super().__init__(directory, core, options)
+        self.controller_port = free_port()
+        self.properties = directory / "kafka.properties"
+        self.logging = directory / "kafka-log4j2.properties"
+
+    def libraries(self) -> Path:
+        """Where the jars are. Raises StartError when they are not."""
+        home = Path(os.environ.get("FASTLOG_KAFKA_HOME", str(ROOT / ".venv/share/kafka"))) / "libs"
+        if not any(home.glob("kafka_*.jar")):
+            raise StartError(f"no Kafka in {home}: ci/bootstrap --profile test brings it, or FASTLOG_KAFKA_HOME names another place")
+        return home
+
+    def java(self, *words: str) -> list[str]:
+        return ["java", *words[:-1], "-cp", f"{self.libraries()}/*", f"-Dlog4j2.configurationFile={self.logging}", *words[-1].split(" ")]
+
+    def command(self) -> list[str]:
+        return self.java(*self.jvm.split(), f"kafka.Kafka {self.properties}")
+
+    def prepare(self) -> None:
+        self.logging.write_text(
+            "status = error\nrootLogger.level = warn\nrootLogger.appenderRef.c.ref = C\n"
+            "appender.c.type = Console\nappender.c.name = C\nappender.c.target = SYSTEM_ERR\n"
+            "appender.c.layout.type = PatternLayout\nappender.c.layout.pattern = [%d] %p %m (%c)%n\n"
+        )
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self.directory),
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            # Deleted topics give back their disk space before the next run instead of after a minute.
+            "log.segment.delete.delay.ms": "1000",
+            **dict(option.partition("=")[::2] for option in self.options),
+        }
+        self.properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        if not (self.directory / "meta.properties").exists():
+            made = subprocess.run(
+                self.java(f"kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAQ -c {self.properties}"),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if made.returncode:
+                raise StartError(f"formatting failed:\n{made.stdout}\n{made.stderr}")
+
+    def version(self) -> str:
+        jar = next(iter(self.libraries().glob("kafka_*.jar")))
+        said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+        java = re.search(r'version "([^"]+)"', said)
+        return f"Apache Kafka {jar.stem.rpartition('-')[2]}, Java {java.group(1) if java else '?'}"
+
+    def settings(self) -> str:
+        return f"JVM {self.jvm}; default server settings but for addresses, one replica, log.segment.delete.delay.ms=1000"
+
+
+BROKERS: dict[str, type[Broker]] = {"fastlog": Fastlog, "kafka": Kafka}

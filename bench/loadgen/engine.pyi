@@ -1,0 +1,5 @@
+from typing import Any
+
+from bench.loadgen.job import Plan
+
+def run(plan: Plan) -> dict[str, Any]: ...

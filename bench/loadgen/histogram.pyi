@@ -1,0 +1,6 @@
+from collections.abc import Iterable
+from typing import Any
+
+PERCENTILES: tuple[float, ...]
+
+def summarize(values: Iterable[int]) -> dict[str, Any]: ...

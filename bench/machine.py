@@ -1,0 +1,201 @@
+"""What this machine is and what its processes use, from /proc and /sys; and bringing it to the same state before each run.
+
+All Linux only. Sources: proc(5), Documentation/admin-guide/iostats.rst (a sector there is 512 bytes).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counters at one moment; subtract two."""
+
+    at: float  # s, monotonic
+    cpu: float  # s of the process, kernel time and kernel threads on its behalf (io_uring's workers) included
+    core_busy: float  # s during which its core was not idle, whoever ran
+    io_written: int  # bytes that the process caused to be written (/proc/PID/io)
+    device_written: int  # bytes that went to the device, of all
+    switches: int  # context switches of its threads that live
+
+    def __sub__(self, before: Usage) -> Usage:
+        return Usage(
+            self.at - before.at,
+            self.cpu - before.cpu,
+            self.core_busy - before.core_busy,
+            self.io_written - before.io_written,
+            self.device_written - before.device_written,
+            self.switches - before.switches,
+        )
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def core_busy_seconds(core: int) -> float:
+    """User, nice, system, interrupts and steal of a core; not idle, not waiting for I/O."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        fields = line.split()
+        if fields[0] == f"cpu{core}":
+            return sum(int(fields[i]) for i in (1, 2, 3, 6, 7, 8)) / TICKS
+    raise ValueError(f"no core {core}")
+
+
+def status(pid: int) -> dict[str, str]:
+    pairs = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident memory in MB: all, and by kind; shared memory (where an arena lies) apart."""
+    found = status(pid)
+    kinds = {"all": "VmRSS", "anonymous": "RssAnon", "files": "RssFile", "shared": "RssShmem", "peak": "VmHWM"}
+    return {kind: round(int(found[name].split()[0]) * 1024 / MB, 1) for kind, name in kinds.items()}
+
+
+def switches(pid: int) -> int:
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith(("voluntary_ctxt", "nonvoluntary_ctxt")):
+                    total += int(line.split()[1])
+        except FileNotFoundError:
+            continue  # a thread that has just ended
+    return total
+
+
+def device_of(path: Path) -> str:
+    """The name in /proc/diskstats of the device that holds the path; "" when it has none (tmpfs, overlay)."""
+    number = path.stat().st_dev
+    wanted = (os.major(number), os.minor(number))
+    for line in Path("/proc/diskstats").read_text().splitlines():
+        fields = line.split()
+        if (int(fields[0]), int(fields[1])) == wanted:
+            return fields[2]
+    return ""
+
+
+def disk_counters(device: str) -> tuple[int, int]:
+    """Bytes written, requests in flight."""
+    for line in Path("/proc/diskstats").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == device:
+            return int(fields[9]) * 512, int(fields[11])
+    return 0, 0
+
+
+def usage(pid: int, core: int, device: str) -> Usage:
+    written = 0
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("write_bytes:"):
+            written = int(line.split()[1])
+    return Usage(time.monotonic(), cpu_seconds(pid), core_busy_seconds(core), written, disk_counters(device)[0], switches(pid))
+
+
+def meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    found = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        found[name] = int(value.split()[0]) * 1024
+    return found
+
+
+def wait_for_quiet_disk(device: str, seconds: float = 60) -> None:
+    """Writes out all that is dirty and waits until the device has nothing to do (discards of deleted files too)."""
+    os.sync()
+    deadline = time.monotonic() + seconds
+    quiet = 0
+    while quiet < 5 and time.monotonic() < deadline:
+        before = disk_counters(device)[0]
+        time.sleep(0.1)
+        after, in_flight = disk_counters(device)
+        quiet = quiet + 1 if in_flight == 0 and after - before < MB else 0
+
+
+def fill_page_cache(directory: Path, free_bytes_left: int = 1 << 30) -> float:
+    """Turns free memory into clean page cache, by reading a file that is all hole; returns the seconds taken.
+
+    A virtual machine's free pages may have no memory behind them (balloon, free page reporting): the first touch of such a page
+    costs microseconds, and whoever runs first would pay for all. Clean cache is handed out again without that.
+    """
+    begun = time.monotonic()
+    free = meminfo()["MemFree"] - free_bytes_left
+    if free <= 0:
+        return 0.0
+    path = directory / "page-cache.hole"
+    with path.open("ab") as file:
+        file.truncate(meminfo()["MemTotal"])
+    size = path.stat().st_size
+    step = 1 << 20
+    stop = threading.Event()
+
+    def read(start: int, end: int) -> None:
+        buffer = memoryview(bytearray(step))
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while file.tell() < end and not stop.is_set():
+                file.readinto(buffer)
+                if meminfo()["MemFree"] < free_bytes_left:
+                    stop.set()
+
+    readers = [threading.Thread(target=read, args=(size * i // 2, size * (i + 1) // 2)) for i in range(2)]
+    for each in readers:
+        each.start()
+    for each in readers:
+        each.join()
+    return round(time.monotonic() - begun, 1)
+
+
+def mount_of(path: Path) -> str:
+    """The mount that holds the path: "device on point type fs (options)"."""
+    best, found = "", ""
+    real = str(path.resolve())
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        device, point, kind, options = line.split()[:4]
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, found = point, f"{device} on {point} type {kind} ({options})"
+    return found
+
+
+def read_or(path: Path, missing: str = "?") -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return missing
+
+
+def describe(directory: Path) -> dict[str, object]:
+    """The machine as a report names it."""
+    models = (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    device = device_of(directory)
+    queue = Path("/sys/class/block") / device / "queue"
+    if not queue.exists():
+        queue = (Path("/sys/class/block") / device).resolve().parent / "queue"
+    return {
+        "cpu": f"{os.cpu_count()} x {next(models, platform.machine())}",
+        "memory_gb": round(meminfo()["MemTotal"] / 1e9, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "mount": mount_of(directory),
+        "device": device,
+        "write_cache": read_or(queue / "write_cache"),
+        "fua": read_or(queue / "fua"),
+        "scheduler": read_or(queue / "scheduler"),
+        "free_disk_gb": round(shutil.disk_usage(directory).free / 1e9, 1),
+        "io_uring_disabled": read_or(Path("/proc/sys/kernel/io_uring_disabled"), "no such setting"),
+    }
