@@ -1,0 +1,1 @@
+"""Settings of topics and of the broker under Kafka's names: what there is, what a value may be, and which of several counts."""

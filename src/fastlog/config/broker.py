@@ -1,0 +1,152 @@
+"""The settings of the broker: those of Kafka 4.3 that mean something here, and fastlog's own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Type, at_least, between
+from fastlog.config.topic import TOPIC_KEYS
+
+_FIXED: Final = (
+    Key("advertised.listeners", Type.LIST, None, "What clients are told to connect to, by listener (--advertise)."),
+    Key("auto.create.topics.enable", Type.BOOLEAN, "true", "Create a topic when a client asks for the metadata of one that is not there."),
+    Key("broker.rack", Type.STRING, None, "The rack that this broker stands in, as clients are told."),
+    Key("connections.max.idle.ms", Type.LONG, "600000", "Close a connection after so long without a request."),
+    Key("default.replication.factor", Type.INT, "1", "Replicas of a topic that does not say. One node has one.", at_least(1)),
+    Key("delete.topic.enable", Type.BOOLEAN, "true", "Whether topics can be deleted."),
+    Key("fetch.max.bytes", Type.INT, "57671680", "Most bytes that one fetch is answered with, whatever it asks for.", at_least(1024)),
+    Key(
+        "fastlog.connection.shards",
+        Type.INT,
+        "0",
+        "Bit mask of the shards that new connections are dealt to; 0 is all. For tests and measurements.",
+        at_least(0),
+    ),
+    Key(
+        "fastlog.partition.shards",
+        Type.INT,
+        "0",
+        "Bit mask of the shards that partitions are placed on; 0 is all. For tests and measurements.",
+        at_least(0),
+    ),
+    Key(
+        "fastlog.shutdown.timeout.ms",
+        Type.INT,
+        "10000",
+        "How long requests in progress may take to end after SIGTERM before their connections are cut.",
+        at_least(0),
+    ),
+    Key("group.initial.rebalance.delay.ms", Type.INT, "3000", "How long a new group waits for more members before its first rebalance."),
+    Key("group.max.session.timeout.ms", Type.INT, "1800000", "Longest session time-out that a group's member may ask for."),
+    Key("group.max.size", Type.INT, str(INT32_MAX), "Most members of one group.", at_least(1)),
+    Key("group.min.session.timeout.ms", Type.INT, "6000", "Shortest session time-out that a group's member may ask for."),
+    Key("listeners", Type.LIST, None, "Where the broker listens (--listen)."),
+    Key("log.dirs", Type.LIST, None, "The data directories (--data)."),
+    Key("log.retention.check.interval.ms", Type.LONG, "300000", "Time between two looks for segments to drop.", at_least(1)),
+    Key("log.retention.hours", Type.INT, "168", "retention.ms of topics that do not say, in hours."),
+    Key("log.retention.minutes", Type.INT, None, "The same in minutes; counts before log.retention.hours."),
+    Key("log.roll.hours", Type.INT, "168", "segment.ms of topics that do not say, in hours.", at_least(1)),
+    Key("log.roll.jitter.hours", Type.INT, "0", "segment.jitter.ms of topics that do not say, in hours.", at_least(0)),
+    Key("log.flush.scheduler.interval.ms", Type.LONG, str(INT64_MAX), "flush.ms of topics where log.flush.interval.ms is not set."),
+    Key("max.connections", Type.INT, str(INT32_MAX), "Most connections at once; more are closed as they come.", at_least(0)),
+    Key("max.incremental.fetch.session.cache.slots", Type.INT, "1000", "Most fetch sessions kept at once (KIP-227).", at_least(0)),
+    Key("max.request.partition.size.limit", Type.INT, "2000", "Most partitions in one answer to DescribeTopicPartitions.", at_least(1)),
+    Key("node.id", Type.INT, "1", "This broker's number.", at_least(0), (("broker.id", 1),)),
+    Key("broker.id", Type.INT, "1", "The same as node.id.", at_least(0)),
+    Key("num.partitions", Type.INT, "1", "Partitions of a topic that does not say.", at_least(1)),
+    Key("offset.metadata.max.bytes", Type.INT, "4096", "Longest text that a committed offset may carry."),
+    Key("offsets.commit.timeout.ms", Type.INT, "5000", "How long an offset commit may wait for the log.", at_least(1)),
+    Key("offsets.load.buffer.size", Type.INT, "5242880", "Bytes read at a time while committed offsets are loaded.", at_least(1)),
+    Key("offsets.retention.check.interval.ms", Type.LONG, "600000", "Time between two looks for committed offsets to drop.", at_least(1)),
+    Key("offsets.retention.minutes", Type.INT, "10080", "How long offsets are kept after their group became empty.", at_least(1)),
+    Key("offsets.topic.compression.codec", Type.INT, "0", "Coding of __consumer_offsets: 0, none, is the only one.", between(0, 0)),
+    Key("offsets.topic.num.partitions", Type.INT, "50", "Partitions of __consumer_offsets, when it is made.", at_least(1)),
+    Key("offsets.topic.replication.factor", Type.SHORT, "1", "Replicas of __consumer_offsets. One node has one.", at_least(1)),
+    Key("offsets.topic.segment.bytes", Type.INT, "104857600", "segment.bytes of __consumer_offsets, when it is made.", at_least(1)),
+    Key("socket.request.max.bytes", Type.INT, "104857600", "Longest request; a longer one closes its connection.", at_least(1)),
+)
+
+
+def _default_of(topic_key: str, name: str, *, unset: bool = False) -> Key:
+    """The broker's setting `name` that gives a topic setting its default: same type and bounds, same default or (unset) none."""
+    key = TOPIC_KEYS[topic_key]
+    return Key(name, key.type, None if unset else key.default, f"{topic_key} of topics that do not say.", key.check, mode=Mode.CLUSTER)
+
+
+_DEFAULTS: Final = (
+    _default_of("cleanup.policy", "log.cleanup.policy"),
+    _default_of("compression.gzip.level", "compression.gzip.level"),
+    _default_of("compression.lz4.level", "compression.lz4.level"),
+    _default_of("compression.type", "compression.type"),
+    _default_of("compression.zstd.level", "compression.zstd.level"),
+    _default_of("delete.retention.ms", "log.cleaner.delete.retention.ms"),
+    _default_of("fastlog.record.validation.enable", "fastlog.record.validation.enable"),
+    _default_of("file.delete.delay.ms", "log.segment.delete.delay.ms"),
+    _default_of("flush.messages", "log.flush.interval.messages"),
+    _default_of("flush.ms", "log.flush.interval.ms", unset=True),
+    _default_of("index.interval.bytes", "log.index.interval.bytes"),
+    _default_of("local.retention.bytes", "log.local.retention.bytes"),
+    _default_of("local.retention.ms", "log.local.retention.ms"),
+    _default_of("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms"),
+    _default_of("max.message.bytes", "message.max.bytes"),
+    _default_of("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms"),
+    _default_of("message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms"),
+    _default_of("message.timestamp.type", "log.message.timestamp.type"),
+    _default_of("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio"),
+    _default_of("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms"),
+    _default_of("min.insync.replicas", "min.insync.replicas"),
+    _default_of("preallocate", "log.preallocate"),
+    _default_of("retention.bytes", "log.retention.bytes"),
+    _default_of("retention.ms", "log.retention.ms", unset=True),
+    _default_of("segment.bytes", "log.segment.bytes"),
+    _default_of("segment.index.bytes", "log.index.size.max.bytes"),
+    _default_of("segment.jitter.ms", "log.roll.jitter.ms", unset=True),
+    _default_of("segment.ms", "log.roll.ms", unset=True),
+    _default_of("unclean.leader.election.enable", "unclean.leader.election.enable"),
+    _default_of("write.caching", "write.caching"),
+)
+
+BROKER_KEYS: Final[dict[str, Key]] = {key.name: key for key in sorted((*_FIXED, *_DEFAULTS), key=lambda key: key.name)}
+
+# Kafka's settings that people have in their files and that have nothing to act on here: said once at the start, not an error.
+WITHOUT_MEANING: Final = frozenset(
+    (
+        "background.threads",
+        "log.cleaner.dedupe.buffer.size",
+        "log.cleaner.enable",
+        "log.cleaner.threads",
+        "log.flush.offset.checkpoint.interval.ms",
+        "log.flush.start.offset.checkpoint.interval.ms",
+        "num.io.threads",
+        "num.network.threads",
+        "num.recovery.threads.per.data.dir",
+        "num.replica.fetchers",
+        "queued.max.requests",
+        "replica.fetch.max.bytes",
+        "socket.receive.buffer.bytes",
+        "socket.send.buffer.bytes",
+        "transaction.state.log.min.isr",
+        "transaction.state.log.replication.factor",
+    )
+)
+
+
+def check_broker_config(values: dict[str, str]) -> None:
+    """What is given at the start (--set, the file). Raises ConfigError, with the names that were likely meant."""
+    for name, text in values.items():
+        key = BROKER_KEYS.get(name)
+        if key is None:
+            raise ConfigError(f"there is no broker setting {name}{_meant(name)}")
+        key.parse(text)
+    if "node.id" in values and "broker.id" in values and values["node.id"].strip() != values["broker.id"].strip():
+        raise ConfigError("node.id and broker.id are the same setting and must not differ")
+
+
+def _meant(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, BROKER_KEYS, 3, 0.7)
+    topic = TOPIC_KEYS.get(name)
+    if topic is not None and topic.synonyms:
+        return f": it is a topic's; the broker's default for it is {topic.synonyms[0][0]}"
+    return f": did you mean {' or '.join(near)}?" if near else ""

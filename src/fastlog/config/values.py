@@ -1,0 +1,85 @@
+"""Which of several values counts: a topic's own, an administrator's, the one given at the start, or the default (KIP-226's order)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastlog.config.broker import BROKER_KEYS
+from fastlog.config.keys import Source, format_value
+from fastlog.config.topic import TOPIC_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fastlog.config.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One place that gives a value."""
+
+    name: str
+    text: str
+    source: Source
+    factor: int = 1
+    """From its unit to that of the setting that was asked for."""
+
+
+@dataclass(slots=True)
+class Layers:
+    """The broker's settings in text form, from the one that counts most. Keys are BROKER_KEYS' names, values were checked."""
+
+    dynamic: dict[str, str] = field(default_factory=dict)
+    """Set by an administrator for this broker."""
+    dynamic_default: dict[str, str] = field(default_factory=dict)
+    """Set by an administrator for all brokers."""
+    static: dict[str, str] = field(default_factory=dict)
+    """Given at the start."""
+
+    def sources(self, names: Mapping[str, int]) -> Iterator[Found]:
+        """The places that give one of `names` (name -> factor) a value, the one that counts first."""
+        for values, source in (
+            (self.dynamic, Source.DYNAMIC_BROKER),
+            (self.dynamic_default, Source.DYNAMIC_DEFAULT_BROKER),
+            (self.static, Source.STATIC_BROKER),
+        ):
+            for name, factor in names.items():
+                if name in values:
+                    yield Found(name, BROKER_KEYS[name].text(values[name]), source, factor)
+        for name, factor in names.items():
+            default = BROKER_KEYS[name].default
+            if default is not None:
+                yield Found(name, default, Source.DEFAULT, factor)
+
+    def broker(self, name: str) -> list[Found]:
+        """All places that give a broker setting a value, the one that counts first; empty: it has none."""
+        key = BROKER_KEYS[name]
+        return list(self.sources({name: 1, **dict(key.synonyms)}))
+
+    def value(self, name: str) -> Any:
+        """A broker setting's value, or None."""
+        found = self.broker(name)
+        return BROKER_KEYS[name].parse(found[0].text) if found else None
+
+    def topic(self, name: str, own: Mapping[str, str]) -> list[Found]:
+        """All places that give a topic setting a value, the one that counts first; never empty. `own`: what the topic sets."""
+        key = TOPIC_KEYS[name]
+        found = [Found(name, key.text(own[name]), Source.TOPIC)] if name in own else []
+        found += self.sources(dict(key.synonyms))
+        return found or [Found(name, key.default or "", Source.DEFAULT)]
+
+    def topic_text(self, name: str, own: Mapping[str, str]) -> str:
+        """A topic setting's value in text form, in the topic setting's unit."""
+        return in_unit(TOPIC_KEYS[name], self.topic(name, own)[0])
+
+    def topic_value(self, name: str, own: Mapping[str, str]) -> Any:
+        return TOPIC_KEYS[name].parse(self.topic_text(name, own))
+
+
+def in_unit(key: Key, found: Found) -> str:
+    """The text of a found value in the unit of `key`. Negative numbers mean "no limit" and stay as they are."""
+    if found.factor == 1:
+        return found.text
+    number = int(found.text)
+    return format_value(number if number < 0 else number * found.factor)
