@@ -68,7 +68,9 @@ cdef struct Append:
     int64_t base_offset             # out: of this batch, or of the original when it is a duplicate; -1 on error
     int64_t log_start               # out
     void (*done)(Append *a) noexcept nogil
-    Append *next                    # the log's until done
+    Append *next                    # the log's until done, as the two below
+    int64_t end
+    int32_t need
 
 cdef struct Pin:                    # bytes of the log that stay in place until log_release
     void *base

@@ -1,0 +1,42 @@
+"""Blocking file operations of a partition's directory, for worker threads. All return 0 or an errno unless they say otherwise.
+
+Names are Kafka's: `<20 digits of the base offset>.log` and so on. `next.segment` is the provisional name of the segment after the active
+one: it has no offset yet, and no suffix that Kafka would look at.
+"""
+from libc.stdint cimport int64_t, uint8_t
+
+cdef enum:
+    PATH_MAX_ = 4096
+    NAME_MAX_ = 64
+
+
+# "<dir>/<name>" into out (PATH_MAX_ bytes); an errno when it is too long.
+cdef int path_join(char *out, const char *dir, const char *name) noexcept nogil
+# "<dir>/<base offset><suffix>"
+cdef int path_of(char *out, const char *dir, int64_t base_offset, const char *suffix) noexcept nogil
+# Opens for O_DIRECT where that works (*direct says). Returns a descriptor or -errno.
+cdef int file_open(const char *path, bint write, bint create, bint *direct) noexcept nogil
+cdef void file_close(int fd) noexcept nogil
+cdef int64_t file_size(int fd) noexcept nogil           # bytes or -errno
+cdef bint file_exists(const char *path) noexcept nogil
+cdef int64_t file_size_at(const char *path) noexcept nogil  # bytes or -errno
+# All n bytes at `at`, or an errno. `buf`, n and at must be aligned when the descriptor is O_DIRECT.
+cdef int file_write(int fd, const void *buf, size_t n, int64_t at) noexcept nogil
+# Up to n bytes: the number read (short only at the end of the file), or -errno.
+cdef int64_t file_read(int fd, void *buf, size_t n, int64_t at) noexcept nogil
+# Zeroes [from_, to), aligned, durably.
+cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil
+# Makes blocks for [from_, to) and grows the file to `to`; with less room than that at least to `least`. *got is where they end.
+cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t *got) noexcept nogil
+cdef int file_sync(int fd) noexcept nogil
+cdef int file_trim(int fd, int64_t size) noexcept nogil # truncates, durably
+cdef int dir_sync(const char *path) noexcept nogil
+# Puts a file in place durably but for its directory entry: written beside, flushed, renamed.
+cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil
+# The whole file in malloc'ed memory (limit bytes at most, else EFBIG).
+cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil
+cdef int file_rename(const char *old, const char *new) noexcept nogil
+cdef int file_unlink(const char *path) noexcept nogil   # a file that is not there is no error
+# Removes a directory and the files in it.
+cdef int dir_remove(const char *path) noexcept nogil
+cdef int dir_make(const char *path) noexcept nogil      # durably

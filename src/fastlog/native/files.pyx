@@ -1,0 +1,254 @@
+"""Blocking file operations for worker threads. See files.pxd."""
+from libc.errno cimport EINTR, EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOSPC, EOPNOTSUPP, errno
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdio cimport rename, snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport strcmp, strcpy, strlen, strrchr
+
+cdef extern from *:
+    """
+    #include <dirent.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <stdint.h>
+    #include <sys/stat.h>
+    #include <unistd.h>
+    enum { FL_ZEROES = 1 << 20 };
+    static uint8_t fl_zeroes[FL_ZEROES] __attribute__((aligned(4096)));    /* never written: one shared page of the kernel's */
+    static int64_t fl_fsize(int fd)
+    {
+        struct stat st;
+        return fstat(fd, &st) ? -errno : (int64_t) st.st_size;
+    }
+    static int64_t fl_size_at(const char *path)
+    {
+        struct stat st;
+        return stat(path, &st) ? -errno : (int64_t) st.st_size;
+    }
+    """
+    enum: FL_ZEROES
+    uint8_t fl_zeroes[1]
+    int64_t fl_fsize(int fd) nogil
+    int64_t fl_size_at(const char *path) nogil
+    struct dirent:
+        char d_name[256]
+    ctypedef struct DIR:
+        pass
+    DIR *opendir(const char *path) nogil
+    dirent *readdir(DIR *d) nogil
+    int closedir(DIR *d) nogil
+    int open(const char *path, int flags, int mode) nogil
+    int close(int fd) nogil
+    ssize_t pwrite(int fd, const void *buf, size_t n, int64_t at) nogil
+    ssize_t pread(int fd, void *buf, size_t n, int64_t at) nogil
+    int ftruncate(int fd, int64_t n) nogil
+    int fdatasync(int fd) nogil
+    int fsync(int fd) nogil
+    int fallocate(int fd, int mode, int64_t at, int64_t n) nogil
+    int unlink(const char *path) nogil
+    int rmdir(const char *path) nogil
+    int mkdir(const char *path, int mode) nogil
+    int O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC, O_DIRECT, O_DIRECTORY
+
+
+cdef int path_join(char *out, const char *dir, const char *name) noexcept nogil:
+    return 0 if snprintf(out, PATH_MAX_, "%s/%s", dir, name) < PATH_MAX_ else ENAMETOOLONG
+
+
+cdef int path_of(char *out, const char *dir, int64_t base_offset, const char *suffix) noexcept nogil:
+    return 0 if snprintf(out, PATH_MAX_, "%s/%020lld%s", dir, <long long> base_offset, suffix) < PATH_MAX_ else ENAMETOOLONG
+
+
+cdef int file_open(const char *path, bint write, bint create, bint *direct) noexcept nogil:
+    cdef int flags = (O_RDWR if write else O_RDONLY) | O_CLOEXEC | (O_CREAT if create else 0)
+    cdef int fd = open(path, flags | O_DIRECT, 0o644)
+    direct[0] = fd >= 0
+    if fd < 0 and errno == EINVAL:
+        fd = open(path, flags, 0o644)
+    return fd if fd >= 0 else -errno
+
+
+cdef void file_close(int fd) noexcept nogil:
+    if fd >= 0:
+        close(fd)
+
+
+cdef int64_t file_size(int fd) noexcept nogil:
+    return fl_fsize(fd)
+
+
+cdef int64_t file_size_at(const char *path) noexcept nogil:
+    return fl_size_at(path)
+
+
+cdef bint file_exists(const char *path) noexcept nogil:
+    return fl_size_at(path) >= 0
+
+
+cdef int file_write(int fd, const void *buf, size_t n, int64_t at) noexcept nogil:
+    cdef ssize_t done
+    cdef const uint8_t *p = <const uint8_t *> buf
+    while n:
+        done = pwrite(fd, p, n, at)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            return errno
+        if done == 0:
+            return EIO
+        p += done
+        at += done
+        n -= <size_t> done
+    return 0
+
+
+cdef int64_t file_read(int fd, void *buf, size_t n, int64_t at) noexcept nogil:
+    cdef ssize_t done
+    cdef int64_t total = 0
+    while n:
+        done = pread(fd, <uint8_t *> buf + total, n, at + total)
+        if done < 0:
+            if errno == EINTR:
+                continue
+            return -errno
+        total += done
+        n -= <size_t> done
+        if done == 0 or done & 511:     # the end of the file; an unaligned count is no place to go on from with O_DIRECT
+            break
+    return total
+
+
+cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil:
+    cdef int err
+    cdef int64_t n
+    while from_ < to:
+        n = to - from_ if to - from_ < FL_ZEROES else FL_ZEROES
+        err = file_write(fd, fl_zeroes, <size_t> n, from_)
+        if err:
+            return err
+        from_ += n
+    return file_sync(fd)
+
+
+cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t *got) noexcept nogil:
+    while True:
+        got[0] = to
+        if fallocate(fd, 0, from_, to - from_) == 0:
+            return 0
+        if errno == EINTR:
+            continue
+        if errno == EOPNOTSUPP:         # blocks come with the writes, then; the file must still be long enough for them
+            return 0 if file_size(fd) >= to or ftruncate(fd, to) == 0 else errno
+        if errno != ENOSPC or to <= least:
+            return errno
+        to = least
+
+
+cdef int file_sync(int fd) noexcept nogil:
+    return 0 if fdatasync(fd) == 0 else errno
+
+
+cdef int file_trim(int fd, int64_t size) noexcept nogil:
+    return 0 if ftruncate(fd, size) == 0 and fsync(fd) == 0 else errno
+
+
+cdef int dir_sync(const char *path) noexcept nogil:
+    cdef int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+    cdef int err = 0
+    if fd < 0:
+        return errno
+    if fsync(fd) != 0:
+        err = errno
+    close(fd)
+    return err
+
+
+cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil:
+    cdef char beside[PATH_MAX_]
+    cdef char path[PATH_MAX_]
+    cdef int fd
+    cdef int err
+    if snprintf(beside, PATH_MAX_, "%s/%s.tmp", dir, name) >= PATH_MAX_ or path_join(path, dir, name):
+        return ENAMETOOLONG
+    fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    if fd < 0:
+        return errno
+    err = file_write(fd, data, n, 0)
+    if not err and fsync(fd) != 0:
+        err = errno
+    close(fd)
+    if not err and rename(beside, path) != 0:
+        err = errno
+    if err:
+        unlink(beside)
+    return err
+
+
+cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil:
+    cdef int fd = open(path, O_RDONLY | O_CLOEXEC, 0)
+    cdef int64_t size
+    cdef int64_t got
+    if fd < 0:
+        return errno
+    size = fl_fsize(fd)
+    if size < 0 or <uint64_t> size > limit:
+        close(fd)
+        return <int> -size if size < 0 else 27          # EFBIG
+    data[0] = <uint8_t *> malloc(<size_t> size + 1)
+    if data[0] == NULL:
+        close(fd)
+        return 12                                       # ENOMEM
+    got = file_read(fd, data[0], <size_t> size, 0)
+    close(fd)
+    if got < 0:
+        free(data[0])
+        data[0] = NULL
+        return <int> -got
+    n[0] = <size_t> got
+    return 0
+
+
+cdef int file_rename(const char *old, const char *new) noexcept nogil:
+    return 0 if rename(old, new) == 0 else errno
+
+
+cdef int file_unlink(const char *path) noexcept nogil:
+    return 0 if unlink(path) == 0 or errno == ENOENT else errno
+
+
+cdef int dir_remove(const char *path) noexcept nogil:
+    cdef char inside[PATH_MAX_]
+    cdef DIR *d = opendir(path)
+    cdef dirent *entry
+    cdef int err = 0
+    if d == NULL:
+        return 0 if errno == ENOENT else errno
+    while True:
+        entry = readdir(d)
+        if entry == NULL:
+            break
+        if strcmp(entry.d_name, ".") == 0 or strcmp(entry.d_name, "..") == 0:
+            continue
+        if path_join(inside, path, entry.d_name) == 0 and unlink(inside) != 0 and errno != ENOENT:
+            err = errno
+    closedir(d)
+    if rmdir(path) != 0 and errno != ENOENT:
+        return err if err else errno
+    return 0
+
+
+cdef int dir_make(const char *path) noexcept nogil:
+    cdef char parent[PATH_MAX_]
+    cdef char *slash
+    if strlen(path) >= PATH_MAX_:
+        return ENAMETOOLONG
+    if mkdir(path, 0o755) != 0:
+        return errno
+    strcpy(parent, path)
+    slash = strrchr(parent, b'/')
+    if slash == NULL:
+        return dir_sync(".")
+    if slash == parent:
+        slash += 1
+    slash[0] = 0
+    return dir_sync(parent)

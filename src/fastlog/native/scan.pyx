@@ -1,0 +1,150 @@
+"""Walking the batches of a segment file. See scan.pxd."""
+from libc.errno cimport ENOMEM
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
+from fastlog.native.arena cimport BLOCK
+from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
+from fastlog.native.files cimport file_read
+from fastlog.native.index cimport Index, index_add
+from fastlog.native.producers cimport Producers, producers_add
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
+    """
+    void *fl_aligned(size_t n) nogil
+    int64_t lseek(int fd, int64_t at, int whence) nogil
+    int SEEK_DATA
+
+cdef enum:
+    WINDOW = 1048576                # read at once when every byte is looked at
+    HEADERS = 16384                 # or only headers
+
+
+cdef struct Window:                 # what of the file is in memory
+    uint8_t *buf
+    size_t size
+    int64_t from_
+    int64_t n
+
+
+cdef int fill(Scan *s, Window *w, int64_t at, size_t need) noexcept nogil:
+    """Has [at, at + need) in memory, as far as the file goes. 0 or an errno."""
+    cdef int64_t from_ = at & ~(<int64_t> BLOCK - 1)
+    cdef size_t size = <size_t> (at - from_) + need
+    cdef uint8_t *buf
+    if at >= w.from_ and at + <int64_t> need <= w.from_ + w.n:
+        return 0
+    size = (size + BLOCK - 1) & ~(<size_t> BLOCK - 1)
+    if size > w.size:
+        buf = <uint8_t *> fl_aligned(size)
+        if buf == NULL:
+            return ENOMEM
+        free(w.buf)
+        w.buf = buf
+        w.size = size
+    w.from_ = from_
+    w.n = file_read(s.fd, w.buf, w.size, from_)
+    if w.n < 0:
+        return <int> -w.n
+    return 0
+
+
+cdef int scan_run(Scan *s) noexcept nogil:
+    cdef Window w
+    cdef BatchInfo info
+    cdef const uint8_t *p
+    cdef int err
+    s.why = NULL
+    s.first_timestamp = -1
+    s.batches = 0
+    w.size = WINDOW if s.check else HEADERS
+    w.from_ = 0
+    w.n = 0
+    w.buf = <uint8_t *> fl_aligned(w.size)
+    if w.buf == NULL:
+        return ENOMEM
+    err = 0
+    while s.at < s.to:
+        if s.to - s.at < BATCH_HEADER:
+            s.why = "less than a batch header"
+            break
+        err = fill(s, &w, s.at, BATCH_HEADER)
+        if err:
+            break
+        p = w.buf + (s.at - w.from_)
+        if w.from_ + w.n - s.at < BATCH_HEADER:
+            s.why = "less than a batch header"
+            break
+        if batch_peek(p, BATCH_HEADER, &info) != PEEK_OK:
+            s.why = "no batch header"
+            break
+        if info.size > s.to - s.at:
+            s.why = "a batch that goes past the end"
+            break
+        if info.base_offset < s.offset or (info.base_offset != s.offset and not s.gaps):
+            s.why = "a batch whose offset does not continue the log"
+            break
+        if s.check:
+            err = fill(s, &w, s.at, <size_t> info.size)
+            if err:
+                break
+            if w.from_ + w.n - s.at < info.size:
+                s.why = "a batch that goes past the end"
+                break
+            p = w.buf + (s.at - w.from_)
+            if not batch_crc_ok(p, &info):
+                s.why = "a batch with a wrong CRC"
+                break
+        if s.at == 0:
+            s.first_timestamp = info.max_timestamp
+        s.offset = info.base_offset + info.last_offset_delta
+        if s.index != NULL:
+            index_add(s.index, s.offset, s.at, info.max_timestamp, s.interval)
+        if s.producers != NULL and info.base_offset >= s.producers_from and producers_add(s.producers, &info, info.base_offset, 0):
+            err = ENOMEM
+            break
+        s.offset += 1
+        s.leader_epoch = info.leader_epoch
+        s.at += info.size
+        s.batches += 1
+    free(w.buf)
+    return err
+
+
+cdef int scan_zeroes(int fd, int64_t from_, int64_t to, int64_t *last) noexcept nogil:
+    cdef uint8_t *buf = <uint8_t *> fl_aligned(WINDOW)
+    cdef int64_t at = from_ & ~(<int64_t> BLOCK - 1)
+    cdef int64_t n
+    cdef int64_t i
+    cdef int64_t data
+    if buf == NULL:
+        return ENOMEM
+    last[0] = from_
+    while at < to:
+        data = lseek(fd, at, SEEK_DATA)     # blocks never written need not be read
+        if data < 0:
+            break
+        if data > at:
+            at = data & ~(<int64_t> BLOCK - 1)
+            if at >= to:
+                break
+        n = file_read(fd, buf, WINDOW, at)
+        if n <= 0:
+            free(buf)
+            return <int> -n
+        if n > to - at:
+            n = to - at
+        i = n
+        while i >= 8 and (<uint64_t *> (buf + i - 8))[0] == 0:
+            i -= 8
+        while i > 0 and buf[i - 1] == 0:
+            i -= 1
+        if i > 0 and at + i > last[0]:
+            last[0] = at + i
+        at += WINDOW
+    free(buf)
+    return 0

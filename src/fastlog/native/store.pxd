@@ -1,0 +1,278 @@
+"""What the rooms of the storage share: the structs behind log.pxd's Store and Log. No other room looks inside.
+
+Terms. A *log position* counts bytes from the first byte of the first segment at opening, over all segments: it only grows, so that the
+ends of what is accepted, written, durable and visible can be compared whatever segment they lie in. A *file position* counts from the
+start of one segment's file. `position = segment.start + file position`.
+
+Flow. Calls and completions change a log's state and put it on the store's ready list (`log_ready`); `store_tick` then takes each ready
+log one step: parked appends, waiting reads, the next write, controls. So nothing re-enters a log half-way through.
+"""
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from fastlog.native.arena cimport Arena, Chunk, ChunkSet
+from fastlog.native.index cimport Index
+from fastlog.native.log cimport Append, LogCtl, LogSettings, Partition, Pin, Read, StoreConfig, StoreStats, TimeQuery
+from fastlog.native.producers cimport Producers
+from fastlog.native.ring cimport Op, iovec
+from fastlog.native.timer cimport Timer, Timers
+from fastlog.native.work cimport Job
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #include <stdint.h>
+    static inline int64_t fl_clock_ns(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t) t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static inline int64_t fl_clock_ms(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    }
+    """
+    int64_t clock_ns "fl_clock_ns"() noexcept nogil     # CLOCK_MONOTONIC
+    int64_t clock_ms "fl_clock_ms"() noexcept nogil     # wall clock, ms since the epoch
+
+cdef enum:
+    NONE_ = 0
+    OFFSET_OUT_OF_RANGE = 1
+    UNKNOWN_TOPIC_OR_PARTITION = 3
+    MESSAGE_TOO_LARGE = 10
+    RECORD_LIST_TOO_LARGE = 18
+    KAFKA_STORAGE_ERROR = 56
+
+cdef enum:
+    WRITE_BYTES_MAX = 2097152       # of one write
+    WRITE_IOVECS = 36               # chunks of such a write, and a bounce block
+    WRITES_MAX = 256                # under way in a store
+    LOADS_MAX = 64                  # reads under way in a store
+    LOAD_CHUNKS = 16                # of one read: 1 MiB
+    RECENT = 16                     # newest batches whose positions a log remembers
+    SEQUENTIAL = 4                  # cold readers that a log tells apart
+
+cdef enum Need:                     # Append.need
+    NEED_WRITTEN = 1
+    NEED_DURABLE = 2
+
+cdef struct Segment:
+    ChunkSet chunks
+    LogState *log
+    int64_t base_offset
+    int64_t start                   # log position of its first byte
+    int64_t size                    # bytes of batches
+    int64_t first_timestamp         # of its first batch; -1: none
+    int64_t created_ms
+    int64_t roll_jitter_ms
+    int64_t max_timestamp           # rolled: -1 none, TIME_UNKNOWN until it was looked up; active: in the index
+    int64_t max_timestamp_offset
+    Index *index                    # active: always; rolled: while open
+    uint8_t *snapshot               # producer state at its end, until its files are written
+    size_t snapshot_len
+    int fd                          # -1: not open
+    int32_t users                   # operations and jobs under way on fd or index
+    bint direct                     # fd is O_DIRECT
+    bint rolled
+    bint sealed                     # trimmed, flushed, indexes written: fd and index may be closed and opened again
+    bint opening
+    bint deleted                    # out of the log; freed with its last user
+    int32_t preparing               # jobs under way that make or zero its blocks
+    bint listed
+    Segment *next                   # open rolled segments, used last first
+    Segment *prev
+
+cdef enum:
+    TIME_UNKNOWN = -2
+
+cdef struct Sequence:               # a reader that goes through cold data
+    int64_t low                     # log positions where its next read is expected to start
+    int64_t high
+    int64_t ahead                   # bytes to read ahead
+
+cdef struct LogTimer:
+    Timer timer                     # first: a Timer * is a LogTimer *
+    LogState *log
+
+cdef struct LogState:
+    StoreState *store
+    Partition *part
+    char *path
+    LogSettings settings
+    LogState *all_next
+    LogState *all_prev
+    # segments, oldest first; the last one is active
+    Segment **segments
+    int32_t segments_n
+    int32_t segments_cap
+    Segment *active
+    # newest bytes
+    Producers producers
+    Chunk *tail                     # chunk of the active segment that holds the newest byte, or NULL: then `partial` has the last block
+    uint8_t *partial                # bytes of the last, partly filled block; malloc'ed
+    int64_t recent_offset[16]       # first offsets of the newest batches and
+    int64_t recent_position[16]     #   their log positions
+    uint32_t recent_n
+    # log positions
+    int64_t end                     # accepted
+    int64_t written
+    int64_t durable
+    int64_t visible                 # of the high watermark
+    int64_t wanted                  # durable up to here is waited for
+    int64_t forced                  # written up to here is waited for, though nobody's acknowledgement is
+    # blocks ahead, of the active segment
+    int64_t allocated               # file position up to which blocks exist
+    int64_t runway                  # file position up to which blocks are zeroed or written, and durable
+    Segment *zero_segment           # a job is zeroing [zero_from, zero_to) of it, or NULL
+    int64_t zero_from
+    int64_t zero_to
+    int64_t step                    # bytes of the next allocation
+    int64_t stepped_ns              # when the last allocation was asked for
+    int64_t zero_step
+    int64_t zeroed_ns
+    int64_t piece                   # bytes of a durable write, running mean
+    bint allocating
+    bint durable_seen               # acks -1 was asked for
+    # the next segment
+    int next_fd
+    int64_t next_allocated
+    int64_t next_runway
+    bint next_direct
+    bint next_ready
+    bint next_busy                  # being made, or the last one's name is not yet final
+    bint roll_asked
+    # writing
+    Segment *write_segment          # the oldest with unwritten bytes, or the active one
+    bint writing                    # a write or a flush is under way
+    int64_t unflushed               # messages since the last flush
+    LogTimer lazy                   # writes what nobody waits for
+    int64_t lazy_target
+    LogTimer flush                  # flush.ms
+    # waiting
+    Append *pending                 # accepted, promise not yet kept
+    Append *pending_last
+    Append *parked                  # not yet accepted
+    Append *parked_last
+    Append *repeats                 # duplicates whose original is not yet as safe as asked
+    bint parked_chunks              # in the store's line for chunks
+    LogState *chunk_next
+    Read *reads                     # waiting for a load, an opening or a chunk
+    bint reads_due
+    bint reads_starved
+    TimeQuery *queries
+    bint times_busy
+    LogCtl *controls
+    Sequence sequences[4]
+    uint32_t sequence_next
+    # life
+    int32_t jobs                    # out
+    int32_t loads                   # under way
+    int16_t closing                 # 0, or why: LogCtlKind + 1
+    bint ready
+    bint firing
+    bint sealing
+    bint slotless                   # in the store's line for a Write
+    LogState *ready_next
+    LogState *fire_next
+    LogState *slot_next
+
+cdef struct Write:                  # a write, or a flush, under way
+    Op op                           # first: an Op * is a Write *
+    LogState *log
+    Segment *segment
+    int64_t from_                   # file position, aligned
+    int64_t length                  # whole blocks
+    int64_t progress                # bytes done by earlier, short writes
+    int64_t end                     # file position past the last byte of a batch in it
+    int64_t covers                  # flush: the log position that was written before
+    int32_t iovecs
+    bint durable
+    uint8_t *bounce                 # BLOCK bytes
+    Write *next
+    iovec iov[36]
+    iovec rest[36]                  # of a short write
+
+cdef struct Load:                   # a read into chunks under way
+    Op op                           # first
+    Segment *segment
+    int64_t from_
+    int32_t n
+    Load *next
+    Chunk *chunks[16]
+    iovec iov[16]
+
+cdef struct LogJob:                 # work for a log that blocks
+    Job job                         # first
+    LogState *log
+    Segment *segment
+    int fd
+    bint direct
+    int error                       # errno
+    int64_t from_
+    int64_t to
+    int64_t least
+    int64_t offset
+    Index *index
+    uint8_t *data
+    size_t len
+    void *more
+
+cdef struct StoreState:
+    StoreConfig config
+    Arena *arena
+    Timers timers
+    LogState *logs
+    LogState *ready
+    LogState *ready_last
+    LogState *fire
+    LogState *chunk_line            # logs whose first parked append waits for chunks
+    LogState *chunk_line_last
+    LogState *slot_line             # logs that wait for a Write
+    LogState *slot_line_last
+    uint64_t released_seen
+    int64_t now_ns                  # of this tick
+    int64_t dirty                   # bytes accepted and not written
+    int64_t dirty_max               # above this, everything is written at once
+    uint64_t segment_ids
+    # open rolled segments
+    Segment *open_first
+    Segment *open_last
+    int32_t open_n
+    int32_t open_max
+    uint64_t index_bytes
+    uint64_t index_bytes_max
+    # free structs
+    Write *writes_free
+    int32_t writes_n                # made
+    Load *loads_free
+    int32_t loads_n
+    void *pins
+    int32_t pins_n
+    int32_t opens                   # log_open jobs out
+    uint32_t reads_starved
+    uint64_t producers_max
+    uint64_t producers_n
+    StoreStats stats
+
+
+cdef inline void log_ready(LogState *log) noexcept nogil:
+    """Has store_tick take the log a step."""
+    cdef StoreState *s = log.store
+    if log.ready:
+        return
+    log.ready = True
+    log.ready_next = NULL
+    if s.ready_last != NULL:
+        s.ready_last.ready_next = log
+    else:
+        s.ready = log
+    s.ready_last = log
+
+
+cdef inline void log_moved(LogState *log) noexcept nogil:
+    """Has store_tick look at the partition's watches."""
+    if not log.firing and log.part.watches != NULL:
+        log.firing = True
+        log.fire_next = log.store.fire
+        log.store.fire = log
