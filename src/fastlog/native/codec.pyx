@@ -420,6 +420,14 @@ cdef class Codec:
         if r.budget < 0:
             self.fail(r, op, at, f"{-r.budget} elements more than a message may have")
         items = PyList_New(count)
+        if op.kind == INT32:   # partitions and brokers: most arrays are of these
+            at = self.take(r, op, 4 * count)
+            for i in range(count):
+                item = PyLong_FromLong(<int32_t> get32(at + 4 * i))
+                Py_INCREF(item)
+                PyList_SET_ITEM(items, i, item)
+            PyObject_GC_UnTrack(<PyObject *> items)
+            return items
         enter(&r.trail, op, 0)
         for i in range(count):
             r.trail.frames[r.trail.depth - 1].index = i
@@ -469,7 +477,7 @@ cdef class Codec:
         try:
             return PyUnicode_DecodeUTF8(<const char *> at, length, NULL)
         except UnicodeDecodeError as error:
-            self.fail(r, op, at + error.start, f"not UTF-8: {error.reason}")
+            self.fail(r, op, at + <Py_ssize_t> error.start, f"not UTF-8: {error.reason}")
 
     # Encoding
 

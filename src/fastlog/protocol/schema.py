@@ -13,10 +13,11 @@ names the first version with compact lengths and tagged fields (KIP-482). `adver
 than is served.
 
 TYPE is bool, int8, int16, uint16, uint32, int32, int64, float64, uuid, string, bytes, records, `struct` (its fields follow, indented),
-the name of a `struct` block, or any of them after `[]` for an array. `nullable`: null is allowed (in those versions). `tag N`: a
-tagged field. `classic`: keeps its older length prefix in flexible versions. `ignorable`: a sender drops the value in a version that
-lacks the field; for any other field a value that is not the default is an error then. DEFAULT is an integer, `true` or `null`; without
-one it is zero, false, "", b"", an empty array, the zero UUID, or a struct of defaults.
+the name of a `struct` block (its fields' versions are the message's), or any of them after `[]` for an array. `nullable`: null is
+allowed (in those versions). `tag N`: a tagged field. `classic`: keeps its older length prefix in flexible versions. `ignorable`: a
+sender drops the value in a version that lacks the field; for any other field a value that is not the default is an error then.
+DEFAULT is an integer, `true` or `null`; without one it is zero, false, "", b"", an empty array, the zero UUID, or a struct of
+defaults.
 
 Field names are those of Kafka's message definitions in snake case, versions those of Kafka 4.3, unstable ones left out.
 """
@@ -24,7 +25,7 @@ Field names are those of Kafka's message definitions in snake case, versions tho
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -62,6 +63,11 @@ class Versions:
 
     def within(self, outer: Versions) -> bool:
         return outer.first <= self.first <= self.last <= outer.last
+
+    def shared_with(self, other: Versions) -> Versions | None:
+        """The versions in both."""
+        first, last = max(self.first, other.first), min(self.last, other.last)
+        return Versions(first, last) if first <= last else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +145,11 @@ def _versions(word: str, outer: Versions) -> Versions:
 
 
 class _Reader:
-    """Reads the fields of one message; `structs` are the file's named ones."""
+    """Reads the fields of one message in `versions`; `structs` are the file's named ones."""
 
-    def __init__(self, lines: list[_Line], structs: dict[str, list[_Line]]) -> None:
+    def __init__(self, lines: list[_Line], versions: Versions, structs: dict[str, list[_Line]]) -> None:
         self.lines = lines
+        self.versions = versions
         self.structs = structs
 
     def fields(self, flexible: int | None, outer: Versions, at: int, depth: int) -> tuple[_Fields, int]:
@@ -192,7 +199,8 @@ class _Reader:
         if kind == "struct":
             inner, at = self.fields(flexible, versions, at, line.depth + 1)
         elif kind in self.structs:
-            inner, _ = _Reader(self.structs[kind], {}).fields(flexible, versions, 0, 1)
+            shared, _ = _Reader(self.structs[kind], self.versions, {}).fields(flexible, self.versions, 0, 1)
+            inner = _cut(shared, versions)
             kind = "struct"
         elif kind not in ZEROES:
             raise SchemaError(f"unknown type {kind!r}")
@@ -212,6 +220,17 @@ class _Reader:
             ),
             at,
         )
+
+
+def _cut(fields: _Fields, outer: Versions) -> _Fields:
+    """A named struct's fields where it is used: those that any version there has."""
+    made = []
+    for field in fields:
+        versions = field.versions.shared_with(outer)
+        if versions is not None:
+            nullable = field.nullable and field.nullable.shared_with(versions)
+            made.append(replace(field, versions=versions, nullable=nullable, fields=_cut(field.fields, versions)))
+    return tuple(made)
 
 
 def _default(word: str | None, kind: str, array: bool, nullable: Versions | None, inner: _Fields) -> object:
@@ -276,7 +295,7 @@ def parse(text: str) -> dict[str, Schema]:
 
 
 def _schema(name: str, versions: Versions, flexible: int | None, lines: list[_Line], structs: dict[str, list[_Line]]) -> Schema:
-    fields, _ = _Reader(lines, structs).fields(flexible, versions, 0, 1)
+    fields, _ = _Reader(lines, versions, structs).fields(flexible, versions, 0, 1)
     return Schema(name, versions, flexible, fields)
 
 
