@@ -1,0 +1,90 @@
+"""Kafka's console tools, as its bin/*.sh scripts run them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.java import java
+
+pytestmark = pytest.mark.java
+
+PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+TOPICS = "org.apache.kafka.tools.TopicCommand"
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+CONFIGS = "kafka.admin.ConfigCommand"
+OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
+DELETE_RECORDS = "org.apache.kafka.tools.DeleteRecordsCommand"
+API_VERSIONS = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+
+
+def test_console_producer_and_consumer(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
+    lines = [f"key{i % 5}\tvalue {i}" for i in range(500)]
+    at = ("--bootstrap-server", bootstrap, "--topic", fresh_name)
+    java(kafka_classpath, PRODUCER, *at, "--reader-property", "parse.key=true", given=("\n".join(lines) + "\n").encode())
+    shown = ("--formatter-property", "print.key=true", "--from-beginning", "--max-messages", "500", "--timeout-ms", "30000")
+    read = java(kafka_classpath, CONSUMER, *at, *shown).splitlines()
+    for key in range(5):
+        mine = f"key{key}\t"
+        assert [r for r in read if r.startswith(mine)] == [line for line in lines if line.startswith(mine)]
+
+
+def test_topics_configs_and_offsets(bootstrap: str, kafka_classpath: str, fresh_name: str, tmp_path: Path) -> None:
+    at = ("--bootstrap-server", bootstrap)
+    java(kafka_classpath, TOPICS, *at, "--create", "--topic", fresh_name, "--partitions", "3", "--config", "retention.ms=3600000")
+    assert fresh_name in java(kafka_classpath, TOPICS, *at, "--list").split()
+    java(kafka_classpath, TOPICS, *at, "--alter", "--topic", fresh_name, "--partitions", "4")
+    described = java(kafka_classpath, TOPICS, *at, "--describe", "--topic", fresh_name)
+    assert re.search(r"PartitionCount:\s*4\b", described)
+    assert "retention.ms=3600000" in described
+
+    entity = ("--entity-type", "topics", "--entity-name", fresh_name)
+    java(kafka_classpath, CONFIGS, *at, *entity, "--alter", "--add-config", "retention.ms=7200000,compression.type=producer")
+    described = java(kafka_classpath, CONFIGS, *at, *entity, "--describe")
+    assert "retention.ms=7200000" in described
+    java(kafka_classpath, CONFIGS, *at, *entity, "--alter", "--delete-config", "retention.ms")
+    assert "retention.ms=7200000" not in java(kafka_classpath, CONFIGS, *at, *entity, "--describe")
+
+    java(kafka_classpath, PRODUCER, *at, "--topic", fresh_name, given=b"".join(b"%d\n" % i for i in range(100)))
+    listed = java(kafka_classpath, OFFSETS, *at, "--topic", fresh_name).splitlines()
+    ends = {int(line.split(":")[1]): int(line.split(":")[2]) for line in listed}
+    assert sorted(ends) == [0, 1, 2, 3]
+    assert sum(ends.values()) == 100
+
+    fullest = max(ends, key=lambda p: ends[p])
+    asked = {"version": 1, "partitions": [{"topic": fresh_name, "partition": fullest, "offset": 10}]}
+    (tmp_path / "delete.json").write_text(json.dumps(asked))
+    java(kafka_classpath, DELETE_RECORDS, *at, "--offset-json-file", tmp_path / "delete.json")
+    first = java(kafka_classpath, OFFSETS, *at, "--topic-partitions", f"{fresh_name}:{fullest}", "--time", "earliest")
+    assert first.strip() == f"{fresh_name}:{fullest}:10"
+
+    java(kafka_classpath, TOPICS, *at, "--delete", "--topic", fresh_name)
+    assert fresh_name not in java(kafka_classpath, TOPICS, *at, "--list").split()
+
+
+def test_groups(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
+    at = ("--bootstrap-server", bootstrap)
+    java(kafka_classpath, PRODUCER, *at, "--topic", fresh_name, given=b"".join(b"%d\n" % i for i in range(60)))
+    options = ("--group", fresh_name, "--from-beginning", "--max-messages", "60", "--timeout-ms", "30000")
+    read = java(kafka_classpath, CONSUMER, *at, "--topic", fresh_name, *options).split()
+    assert sorted(map(int, read)) == list(range(60))
+    assert fresh_name in java(kafka_classpath, GROUPS, *at, "--list").split()
+    described = java(kafka_classpath, GROUPS, *at, "--describe", "--group", fresh_name)
+    rows = [line.split() for line in described.splitlines() if line.startswith(fresh_name)]
+    assert sum(int(row[3]) for row in rows) == 60
+    assert {row[5] for row in rows} == {"0"}
+    java(kafka_classpath, GROUPS, *at, "--group", fresh_name, "--topic", fresh_name, "--reset-offsets", "--to-earliest", "--execute")
+    options = ("--group", fresh_name, "--max-messages", "60", "--timeout-ms", "30000")
+    again = java(kafka_classpath, CONSUMER, *at, "--topic", fresh_name, *options)
+    assert sorted(map(int, again.split())) == list(range(60))
+    java(kafka_classpath, GROUPS, *at, "--delete", "--group", fresh_name)
+    assert fresh_name not in java(kafka_classpath, GROUPS, *at, "--list").split()
+
+
+def test_api_versions(bootstrap: str, kafka_classpath: str) -> None:
+    """The tool names each API that the broker serves in a range that it can use."""
+    said = java(kafka_classpath, API_VERSIONS, "--bootstrap-server", bootstrap)
+    for name in ("Produce(0): 0 to 13", "Fetch(1): 4 to ", "Metadata(3): 0 to 13", "ApiVersions(18): 0 to "):
+        assert name in said
