@@ -99,8 +99,8 @@ int fl_snappy_next(FlSnappy *s, const uint8_t **piece, size_t *n) {
         if (!s->length) {
             if (s->op == end || !read_element(s, end)) return FL_BAD;
             if (s->length > s->size - s->produced || s->distance > s->produced) return FL_BAD;
-            if (s->distance > s->at) return FL_FAR;
         }
+        if (s->distance > s->at) return FL_FAR; /* for the rest of an element, too: the window may have slid since */
         uint8_t *to = s->window + s->at;
         const size_t room = limit - s->at;
         const size_t length = s->length < room ? s->length : room;
