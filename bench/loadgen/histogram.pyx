@@ -12,15 +12,15 @@ cdef object histogram_summary(const Histogram *h):
     cdef list wanted = [(f"p{p:g}_us", max(1, -int(-<double> h.total * p // 100))) for p in PERCENTILES]
     cdef dict summary = {"count": h.total}
     if h.total:
-        summary["mean_us"] = round(h.sum / <double> h.total / 1000, 3)
-        summary["max_us"] = round(h.highest / 1000, 3)
+        summary["mean_us"] = round(h.sum / <double> h.total / 1000.0, 3)
+        summary["max_us"] = round(h.highest / 1000.0, 3)
     for bucket in range(BUCKETS):
         if not h.counts[bucket]:
             continue
         seen += h.counts[bucket]
         buckets.append([bucket_middle(bucket), h.counts[bucket]])
         while at < len(wanted) and seen >= wanted[at][1]:
-            summary[wanted[at][0]] = round(min(bucket_middle(bucket), h.highest) / 1000, 3)
+            summary[wanted[at][0]] = round(min(bucket_middle(bucket), h.highest) / 1000.0, 3)
             at += 1
     summary["buckets"] = buckets
     return summary
