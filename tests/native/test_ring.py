@@ -526,7 +526,8 @@ def test_ten_thousand_submissions_at_once(make: Make, tmp_path: Path) -> None:
     ring = make(entries=64)
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     tokens = {ring.write(fd, number * 2, b"%02d" % (number % 100)): number for number in range(10_000)}
-    assert ring.stats["backlog_max"] > 1000
+    if ring.kind == "uring":  # epoll's threads may be as fast as this loop
+        assert ring.stats["backlog_max"] > 1000
     results = drain(ring, 10_000)
     assert {token for token, *_ in results} == set(tokens)
     assert {res for _, res, _, _ in results} == {2}

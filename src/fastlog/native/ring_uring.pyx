@@ -544,7 +544,7 @@ cdef void complete_accept(Uring *u, Op *op, int res, uint32_t cqe_flags) noexcep
 
 
 cdef void complete_recv_any(Uring *u, Op *op, int res, uint32_t cqe_flags) noexcept nogil:
-    cdef uint32_t id
+    cdef uint32_t id = 0
     if u.buffers == NULL:
         if not u.ended:
             recv_after_poll(u, op, res)
