@@ -1,6 +1,8 @@
 """The codec by itself: known bytes, what it refuses, and that hostile input costs nothing."""
 
+import gc
 import random
+import sys
 import time
 import tracemalloc
 from enum import IntEnum
@@ -391,3 +393,28 @@ def test_garbage_is_a_message_or_refused() -> None:
             outcomes["read"] += 1
             assert codec.decode(codec.encode(read)) == read or "nan" in repr(read)
     assert min(outcomes.values()) > 500, outcomes
+
+
+def test_nothing_is_kept() -> None:
+    """Neither by what succeeds nor by what fails half way."""
+    codec = made("a: []struct\n  b: string\n  c: []int32\n  d: uuid\n  e: bytes nullable\nf: struct 5+ nullable tag 0 = null\n  g: int8", 5)
+    item = {"b": "text", "c": [1, 2**30], "d": ID, "e": b"bytes"}
+    good = codec.encode({"a": [item] * 3, "f": {"g": 1}})
+
+    def work() -> None:
+        for _ in range(300):
+            codec.decode(good)
+            codec.encode({"a": (item,), "f": None})
+            for bad in ({"a": [item, {"c": [1, "2"]}]}, {"x": 1}, {"a": [{**item, "e": "no"}]}):
+                with pytest.raises(EncodeError):
+                    codec.encode(bad)
+            for size in (3, 20, len(good) - 1):
+                with pytest.raises(DecodeError):
+                    codec.decode(good[:size])
+
+    work()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    work()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 100
