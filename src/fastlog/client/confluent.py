@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from fastlog.client import ClientError, ClientMissingError, UnknownGroupError, UnknownTopicError, UnreachableError
+from fastlog.protocol.errors import Error
 
 try:
     import confluent_kafka as ck
@@ -128,7 +129,11 @@ def _failed(error: ck.KafkaError, what: str, bootstrap: str = "") -> ClientError
         return UnreachableError(bootstrap, error.str())
     if error.code() in (ck.KafkaError._TIMED_OUT, ck.KafkaError._MSG_TIMED_OUT, ck.KafkaError._TIMED_OUT_QUEUE):
         return ClientError("TIMED_OUT", f"{what}: no answer in time ({error.str()})")
-    return ClientError(error.name(), f"{what}: {error.str()}")
+    try:
+        code = Error(error.code()).name
+    except ValueError:
+        code = error.name()  # librdkafka's own
+    return ClientError(code, f"{what}: {error.str()}")
 
 
 def _config(bootstrap: str, extra: Mapping[str, str | int | bool], given: Mapping[str, str]) -> dict[str, Any]:
@@ -390,6 +395,8 @@ class Consumer:
         self._consumer = ck.Consumer(_config(bootstrap, settings, config or {}))
         self.assigned: dict[Partition, bool] = {}  # partition -> read to its end at least once since it was assigned
         self.on_assign: Callable[[list[Partition]], None] | None = None
+        # Called while the partitions are still this member's, so that it can commit, and not at all when they are lost already.
+        self.on_revoke: Callable[[list[Partition]], None] | None = None
         self._joined = False  # partitions were shared out to this member, perhaps none
 
     def __enter__(self) -> Self:
@@ -420,7 +427,12 @@ class Consumer:
             for part in parts:
                 self.assigned.pop((part.topic, part.partition), None)
 
-        self._consumer.subscribe(list(topics), on_assign=gained, on_revoke=lost, on_lost=lost)
+        def revoked(consumer: ck.Consumer, parts: list[ck.TopicPartition]) -> None:
+            if self.on_revoke:
+                self.on_revoke([(p.topic, p.partition) for p in parts])
+            lost(consumer, parts)
+
+        self._consumer.subscribe(list(topics), on_assign=gained, on_revoke=revoked, on_lost=lost)
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Stops reading these; they count as read to their end."""
