@@ -116,12 +116,14 @@ cdef enum:
     BUFFER_GROUP = 0
     BUFFERS_MAX = 32768             # the kernel's limit
     CQES_MIN = 4096
+    ENTRIES_MIN = 32                # what a ring shrinks to at most when memory is short
     IN_LINE_MAX = 0x7FFFF000        # MAX_RW_COUNT: what one read or write moves at most
 
 cdef struct Uring:
     io_uring ring
     Wake *wake
     uint32_t features               # RingFeature bits in use
+    uint32_t entries
     bint started
     bint ended                      # closing: no done is called any more
     io_uring_buf_ring *buffers      # NULL: ring_recv_any polls, then receives into the one buffer
@@ -148,7 +150,7 @@ cdef int uring_open(Uring **out, const RingConfig *config, uint32_t without, Wak
     u.wake = wake
     error = setup_ring(u, config.entries, without)
     if error < 0:
-        snprintf(why, why_len, b"io_uring_setup: %s", strerror(-error))
+        snprintf(why, why_len, b"io_uring_setup: %s%s", strerror(-error), either(error == -ENOMEM, b" (RLIMIT_MEMLOCK?)", b""))
         free(u)
         return error
     error = check_opcodes(u)
@@ -181,7 +183,7 @@ cdef const char *either(bint first, const char *one, const char *other) noexcept
 
 
 cdef void describe(const Uring *u, bint locked, char *why, size_t why_len) noexcept nogil:
-    snprintf(why, why_len, b"%s%s%s%s%s", either(u.features & RING_SINGLE_ISSUER, b"single issuer, ", b""),
+    snprintf(why, why_len, b"%u entries, %s%s%s%s%s", u.entries, either(u.features & RING_SINGLE_ISSUER, b"single issuer, ", b""),
              either(u.features & RING_DEFER_TASKRUN, b"deferred task work, ", b""),
              either(u.features & RING_MULTISHOT, b"multishot accept, ", b""),
              either(u.features & RING_BUFFERS, b"receive buffers picked by the kernel", b"receive after poll"),
@@ -189,10 +191,12 @@ cdef void describe(const Uring *u, bint locked, char *why, size_t why_len) noexc
 
 
 cdef int setup_ring(Uring *u, uint32_t entries, uint32_t without) noexcept nogil:
-    """Asks for all set-up flags, and drops one after another, the newest first, while the kernel does not know them."""
+    """Asks for all set-up flags, and drops one after another, the newest first, while the kernel does not know them. Newer kernels count
+    the queues as locked memory of the user (RLIMIT_MEMLOCK): where that is short, they get smaller."""
     cdef unsigned[5] optional
     cdef io_uring_params params
     cdef unsigned flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED
+    cdef unsigned cqes = entries * 4 if entries * 4 > CQES_MIN else CQES_MIN
     cdef int error, i
     optional[0] = IORING_SETUP_NO_SQARRAY                                       # 6.6
     optional[1] = IORING_SETUP_DEFER_TASKRUN                                    # 6.1
@@ -211,14 +215,19 @@ cdef int setup_ring(Uring *u, uint32_t entries, uint32_t without) noexcept nogil
     while True:
         memset(&params, 0, sizeof(params))
         params.flags = flags
-        params.cq_entries = entries * 4 if entries * 4 > CQES_MIN else CQES_MIN
+        params.cq_entries = cqes
         error = io_uring_queue_init_params(entries, &u.ring, &params)
-        if error != -EINVAL or i == 5:
+        if error == -ENOMEM and entries > ENTRIES_MIN:
+            entries //= 2
+            cqes //= 2
+        elif error == -EINVAL and i < 5:
+            flags &= ~optional[i]
+            i += 1
+        else:
             break
-        flags &= ~optional[i]
-        i += 1
     if error < 0:
         return error
+    u.entries = entries
     if flags & IORING_SETUP_DEFER_TASKRUN:
         u.features |= RING_DEFER_TASKRUN
     if flags & IORING_SETUP_SINGLE_ISSUER:
@@ -256,7 +265,7 @@ cdef int setup_buffers(Uring *u, const RingConfig *config, uint32_t without) noe
         n *= 2
     if not without & RING_BUFFERS:
         u.buffers = io_uring_setup_buf_ring(&u.ring, n, BUFFER_GROUP, 0, &error)
-        if u.buffers == NULL and error != -EINVAL and error != -ENOSYS:
+        if u.buffers == NULL and error != -EINVAL and error != -ENOSYS and error != -ENOMEM:
             return error
     u.buffer_count = n if u.buffers != NULL else 1
     u.memory_bytes = <size_t> u.buffer_count * u.buffer_bytes
