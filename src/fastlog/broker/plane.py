@@ -176,7 +176,7 @@ class Plane(Protocol):
     async def open_partition(self, spec: PartitionSpec) -> OpenResult: ...
 
     async def close_partition(self, topic_id: UUID, partition: int) -> None:
-        """Clean: flushed, trimmed, indexes and snapshot written."""
+        """Clean: flushed, trimmed, indexes and snapshot written. Raises OSError when that could not be done; closed it is all the same."""
 
     async def delete_partition(self, topic_id: UUID, partition: int) -> None:
         """The data goes."""
