@@ -73,7 +73,7 @@ cdef extern from "liburing.h" nogil:
     unsigned IORING_RECVSEND_POLL_FIRST, IORING_ASYNC_CANCEL_ALL, IORING_ASYNC_CANCEL_ANY
     unsigned IOSQE_BUFFER_SELECT, IOSQE_ASYNC
     int IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV
-    int IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_SENDMSG_ZC
+    int IORING_OP_SEND, IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_SENDMSG_ZC
     int io_uring_queue_init_params(unsigned entries, io_uring *ring, io_uring_params *params)
     void io_uring_queue_exit(io_uring *ring)
     int io_uring_ring_dontfork(io_uring *ring)
@@ -101,6 +101,7 @@ cdef extern from "liburing.h" nogil:
     void io_uring_prep_multishot_accept(io_uring_sqe *sqe, int fd, void *address, void *length, int flags)
     void io_uring_prep_recv(io_uring_sqe *sqe, int fd, void *buf, size_t n, int flags)
     void io_uring_prep_sendmsg(io_uring_sqe *sqe, int fd, const msghdr *message, unsigned flags)
+    void io_uring_prep_send(io_uring_sqe *sqe, int fd, const void *buf, size_t n, int flags)
     void io_uring_prep_write(io_uring_sqe *sqe, int fd, const void *buf, unsigned n, uint64_t offset)
     void io_uring_prep_read(io_uring_sqe *sqe, int fd, void *buf, unsigned n, uint64_t offset)
     void io_uring_prep_writev(io_uring_sqe *sqe, int fd, const iovec *iov, unsigned n, uint64_t offset)
@@ -241,14 +242,15 @@ cdef int check_opcodes(Uring *u) noexcept nogil:
     """Whether this is Linux 6.1 or has its features ported back: an operation that came with it stands for the flags of others that no
     probe shows (cancel any, poll first). Older io_uring is left alone."""
     cdef unsigned wanted = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL
-    cdef int[11] ops
+    cdef int[12] ops
     cdef int i, error = 0
     cdef io_uring_probe *probe = io_uring_get_probe_ring(&u.ring)
     if probe == NULL or u.ring.features & wanted != wanted:
         error = -ENOSYS
     ops[:] = [IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
-              IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_SENDMSG_ZC]
-    for i in range(11):
+              IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_SENDMSG_ZC,
+              IORING_OP_SEND]
+    for i in range(12):
         if error == 0 and not io_uring_opcode_supported(probe, ops[i]):
             error = -ENOSYS
     if probe != NULL:
@@ -349,6 +351,7 @@ cdef bint push(Uring *u, Op *op) noexcept nogil:
     """Writes the Op into the submission queue, from its fields; False when that is full."""
     cdef io_uring_sqe *sqe = io_uring_get_sqe(&u.ring)
     cdef const iovec *iov
+    cdef const msghdr *message
     cdef bint poll_first
     if sqe == NULL:
         return False
@@ -367,7 +370,11 @@ cdef bint push(Uring *u, Op *op) noexcept nogil:
         if poll_first:
             sqe.ioprio |= <uint16_t> IORING_RECVSEND_POLL_FIRST
     elif op.kind == OP_SENDMSG:
-        io_uring_prep_sendmsg(sqe, op.fd, <const msghdr *> op.buf, <unsigned> MSG_NOSIGNAL)
+        message = <const msghdr *> op.buf
+        if message.msg_iovlen == 1 and message.msg_controllen == 0 and message.msg_namelen == 0:
+            io_uring_prep_send(sqe, op.fd, message.msg_iov.iov_base, message.msg_iov.iov_len, MSG_NOSIGNAL)    # nothing to copy
+        else:
+            io_uring_prep_sendmsg(sqe, op.fd, message, <unsigned> MSG_NOSIGNAL)
         if poll_first:
             sqe.ioprio |= <uint16_t> IORING_RECVSEND_POLL_FIRST
     elif op.kind == OP_WRITE or op.kind == OP_READ:
