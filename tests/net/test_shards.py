@@ -1,0 +1,85 @@
+"""Several shards on few cores: every connection away from its partitions' owner, so that each request crosses."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastlog.protocol.records import Record, build_batch, iter_batches
+from tests.support.metrics import total
+from tests.support.peer import Peer, create_topic, fetch, produce, produced
+from tests.support.process import free_port
+
+if TYPE_CHECKING:
+
+    from tests.conftest import Start
+    from tests.support.process import Broker
+
+NOW = int(time.time() * 1000)
+PARTITIONS = 8
+# partitions on shards 0 and 1, connections on 2 and 3
+AWAY = ["--cores", "0,1,0,1", "--set", "fastlog.partition.shards=3", "--set", "fastlog.connection.shards=12"]
+
+
+@pytest.fixture
+def apart(start_broker: Start, engine: str) -> Broker:
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker(io=engine, args=[*AWAY, "--metrics", metrics])
+    broker.env["METRICS"] = metrics
+    return broker
+
+
+def test_every_request_crosses_and_nothing_is_copied(apart: Broker, fresh_name: str) -> None:
+    create_topic(apart.bootstrap, fresh_name, partitions=PARTITIONS)
+    values = {p: [b"%d:%d:" % (p, i) + bytes(5000) for i in range(60)] for p in range(PARTITIONS)}
+    read: dict[int, list[bytes | None]] = {p: [] for p in range(PARTITIONS)}
+
+    def write(p: int) -> None:
+        with Peer(apart.bootstrap) as peer:
+            for value in values[p]:
+                peer.ask("Produce", 9, produce(fresh_name, build_batch([Record(0, NOW, None, value)], timestamp_ms=NOW), partition=p, acks=-1))
+            assert [produced(peer.answer()[1]) for _ in values[p]] == [(0, i) for i in range(len(values[p]))]
+
+    def follow(p: int) -> None:
+        with Peer(apart.bootstrap) as peer:
+            deadline = time.monotonic() + 30
+            while len(read[p]) < len(values[p]) and time.monotonic() < deadline:
+                message = fetch(fresh_name, wait_ms=500)
+                message["topics"][0]["partitions"] = [{"partition": p, "fetch_offset": len(read[p]), "partition_max_bytes": 1 << 20}]
+                data = peer.call("Fetch", 11, message)["responses"][0]["partitions"][0]
+                read[p] += [r.value for b in iter_batches(data["records"] or b"") for r in b.records if r.offset >= len(read[p])]
+
+    threads = [threading.Thread(target=call, args=(p,)) for p in range(PARTITIONS) for call in (write, follow)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == values
+    metrics = apart.env["METRICS"]
+    appends = PARTITIONS * 60
+    assert total(metrics, "fastlog_cross_appends_total") >= appends
+    assert total(metrics, "fastlog_cross_reads_total") > 0
+    assert total(metrics, "fastlog_copied_out_total") == 0
+
+
+def test_data_stays_when_the_shards_change(start_broker: Start, engine: str, fresh_name: str) -> None:
+    """A partition belongs to no shard on disk."""
+    broker = start_broker(io=engine, args=["--cores", "0,1,0"])
+    create_topic(broker.bootstrap, fresh_name, partitions=PARTITIONS)
+    batch = build_batch([Record(0, NOW, None, b"kept")], timestamp_ms=NOW)
+    with Peer(broker.bootstrap) as peer:
+        for p in range(PARTITIONS):
+            assert produced(peer.call("Produce", 9, produce(fresh_name, batch, partition=p))) == (0, 0)
+    for cores in ("0", "0,1,0,1,0"):
+        broker.kill()
+        broker.args = ["--cores", cores]
+        broker.start()
+        with Peer(broker.bootstrap) as peer:
+            for p in range(PARTITIONS):
+                message = fetch(fresh_name)
+                message["topics"][0]["partitions"][0]["partition"] = p
+                data = peer.call("Fetch", 11, message)["responses"][0]["partitions"][0]
+                assert [r.value for b in iter_batches(data["records"]) for r in b.records] == [b"kept"]
