@@ -218,10 +218,11 @@ cdef void loop(Run *run) noexcept nogil:
     while True:
         now = now_ns()
         sample(run, now)
-        if is_over(run, now):
-            break
+        # Before the end is looked at: what came due during a pause of this thread is sent and counted too.
         if run.load.rate > 0 and run.producers_n:
             release_due(run, now)
+        if is_over(run, now):
+            break
         if run.queue_n:
             fill_queued(run, now)
         n = bench_wait(run.ep, events, EVENTS, wait_ns(run, now_ns()))
