@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_KEY, encode_request
 from fastlog.protocol.records import Codec, Record, build_batch
 from tests.support.peer import Peer, create_topic, fetch, frame, produce, produced
+from tests.support.process_facts import resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,12 +84,6 @@ def test_a_length_that_no_bytes_follow_costs_no_memory(broker: Broker) -> None:
         peer.socket.close()
 
 
-def resident(broker: Broker) -> int:
-    """Bytes of anonymous memory in use."""
-    with open(f"/proc/{broker.pid}/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
-
-
 def test_garbage_frames_close(broker: Broker) -> None:
     rng = random.Random(11)
     for _ in range(200):
@@ -106,7 +101,9 @@ def test_http_closes(broker: Broker) -> None:
         assert_closed(broker, peer, "socket.request.max.bytes")
 
 
-@pytest.mark.parametrize(("key", "version"), [(0, 2), (0, 14), (1, 3), (1, 19), (2, 0), (2, 12), (3, 99), (4, 0), (127, 0), (500, 0), (-1, 0)])
+@pytest.mark.parametrize(
+    ("key", "version"), [(0, 2), (0, 14), (1, 3), (1, 19), (2, 0), (2, 12), (3, 99), (4, 0), (127, 0), (500, 0), (-1, 0)]
+)
 def test_unknown_keys_and_versions_close(broker: Broker, key: int, version: int) -> None:
     with Peer(broker.bootstrap) as peer:
         peer.send(frame(key, version, 1, b"\x00" * 40))
@@ -140,7 +137,7 @@ def test_truncated_at_every_byte(broker: Broker, key: int) -> None:
 
 
 PARTITION = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 100}
-SAMPLES = {
+SAMPLES: dict[str, Any] = {
     "Produce": {"acks": 1, "timeout_ms": 100, "topic_data": [{"partition_data": [{"index": 0, "records": bytes(batch())}]}]},
     "Fetch": {"max_wait_ms": 0, "min_bytes": 1, "topics": [{"partitions": [PARTITION]}], "forgotten_topics_data": [{"partitions": [1]}]},
     "ListOffsets": {"topics": [{"name": "none", "partitions": [{"partition_index": 0, "timestamp": -1}]}]},
@@ -220,8 +217,14 @@ def test_one_that_never_reads_is_bounded_and_delays_nobody(broker: Broker, topic
 
 BAD_BATCHES: dict[str, tuple[Callable[[], bytes], set[Error]]] = {
     "wrong CRC": (lambda: bytes(batch()[:-1]) + b"\xff", {Error.CORRUPT_MESSAGE}),
-    "length past its end": (lambda: bytes(batch()[:8]) + struct.pack(">i", 10_000) + bytes(batch()[12:]), {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD}),
-    "negative length": (lambda: bytes(batch()[:8]) + struct.pack(">i", -5) + bytes(batch()[12:]), {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD}),
+    "length past its end": (
+        lambda: bytes(batch()[:8]) + struct.pack(">i", 10_000) + bytes(batch()[12:]),
+        {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD},
+    ),
+    "negative length": (
+        lambda: bytes(batch()[:8]) + struct.pack(">i", -5) + bytes(batch()[12:]),
+        {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD},
+    ),
     "cut short": (lambda: bytes(batch()[:50]), {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD}),
     "count that lies": (lambda: _count(batch(), 4), {Error.INVALID_RECORD}),
     "count of zero": (lambda: _count(batch(), 0), {Error.INVALID_RECORD}),
@@ -248,7 +251,9 @@ def _attributes(bits: int) -> bytes:
 
 def _magic(magic: int) -> bytes:
     """A message set as clients before 0.11 sent it."""
-    content = struct.pack(">bb", magic, 0) + (struct.pack(">q", NOW) if magic else b"") + struct.pack(">i", -1) + struct.pack(">i", 3) + b"old"
+    content = (
+        struct.pack(">bb", magic, 0) + (struct.pack(">q", NOW) if magic else b"") + struct.pack(">i", -1) + struct.pack(">i", 3) + b"old"
+    )
     message = struct.pack(">I", zlib.crc32(content)) + content
     return struct.pack(">qi", 0, len(message)) + message
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import socket
@@ -14,25 +13,15 @@ from typing import TYPE_CHECKING
 from fastlog.protocol.messages import encode_request
 from fastlog.protocol.records import Record, build_batch
 from tests.support.peer import Peer, create_topic, fetch, frame, produce, produced
+from tests.support.process_facts import descriptors_of, resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Start
-    from tests.support.process import Broker
 
 NOW = int(time.time() * 1000)
 IDLE = 10_000
-
-
-def descriptors_of(broker: Broker) -> int:
-    return len(os.listdir(f"/proc/{broker.pid}/fd"))
-
-
-def resident(broker: Broker) -> int:
-    """Bytes of anonymous memory in use."""
-    with open(f"/proc/{broker.pid}/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
 
 def append(peer: Peer, topic: str) -> None:
@@ -72,7 +61,9 @@ def test_ten_thousand_idle_connections(
         append(peer, fresh_name)
 
 
-def test_no_descriptors_left(start_broker: Start, engine: str, fresh_name: str, eventually: Callable[[Callable[[], bool], float], None]) -> None:
+def test_no_descriptors_left(
+    start_broker: Start, engine: str, fresh_name: str, eventually: Callable[[Callable[[], bool], float], None]
+) -> None:
     """Connections beyond the limit wait; those that are there are served; it is said; and all goes on when there is room."""
     broker = start_broker(io=engine)
     create_topic(broker.bootstrap, fresh_name)

@@ -14,7 +14,6 @@ from tests.support.peer import Peer, create_topic, fetch, produce, produced
 from tests.support.process import free_port
 
 if TYPE_CHECKING:
-
     from tests.conftest import Start
     from tests.support.process import Broker
 
@@ -40,7 +39,9 @@ def test_every_request_crosses_and_nothing_is_copied(apart: Broker, fresh_name: 
     def write(p: int) -> None:
         with Peer(apart.bootstrap) as peer:
             for value in values[p]:
-                peer.ask("Produce", 9, produce(fresh_name, build_batch([Record(0, NOW, None, value)], timestamp_ms=NOW), partition=p, acks=-1))
+                peer.ask(
+                    "Produce", 9, produce(fresh_name, build_batch([Record(0, NOW, None, value)], timestamp_ms=NOW), partition=p, acks=-1)
+                )
             assert [produced(peer.answer()[1]) for _ in values[p]] == [(0, i) for i in range(len(values[p]))]
 
     def follow(p: int) -> None:

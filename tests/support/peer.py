@@ -18,7 +18,7 @@ class Peer:
     def __init__(self, bootstrap: str, *, timeout: float = 20.0, receive_buffer: int | None = None) -> None:
         if bootstrap.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
-            where: object = bootstrap.removeprefix("unix:")
+            where: str | tuple[str, int] = bootstrap.removeprefix("unix:")
         else:
             self.socket = socket.socket()
             host, _, port = bootstrap.rpartition(":")
@@ -107,9 +107,7 @@ def produce(topic: str, batch: bytes | None, *, partition: int = 0, acks: int = 
     return {"transactional_id": None, "acks": acks, "timeout_ms": 10_000, "topic_data": data}
 
 
-def fetch(
-    topic: str, *, offset: int = 0, partitions: int = 1, wait_ms: int = 0, min_bytes: int = 1, max_bytes: int = 1 << 20
-) -> Message:
+def fetch(topic: str, *, offset: int = 0, partitions: int = 1, wait_ms: int = 0, min_bytes: int = 1, max_bytes: int = 1 << 20) -> Message:
     """A Fetch request without a session for versions 4 to 12."""
     parts = [{"partition": p, "fetch_offset": offset, "partition_max_bytes": max_bytes} for p in range(partitions)]
     return {

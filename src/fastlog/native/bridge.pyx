@@ -4,8 +4,7 @@ All methods of DataPlane are called on the control plane's thread, but for `run_
 here decides anything.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport ENOMEM
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strdup
 
@@ -19,10 +18,10 @@ from fastlog.native.log cimport LOG_WHY, LogSettings, Partition, Relics, Store, 
 from fastlog.native.mail cimport MailBox, MailItem, mail_flush, mail_free, mail_init, mail_send, mail_take
 from fastlog.native.net cimport MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_LOG, MAIL_REPLY, MAIL_REQUEST, PEER_MAX, Counters, LogLine, \
     Request, Shard
-from fastlog.native.ring cimport RING_AUTO, RING_EPOLL, RING_URING, Ring, RingConfig, RingStats, ring_close, ring_open, ring_start, \
+from fastlog.native.ring cimport RING_AUTO, RING_EPOLL, RING_URING, RingConfig, RingStats, ring_close, ring_open, ring_start, \
     ring_stats, ring_why
 from fastlog.native.shard cimport ShardConfig, shard_free, shard_init, shard_run, shard_wake
-from fastlog.native.table cimport TOPIC_NAME_MAX, Topic, topic_drop, topic_new
+from fastlog.native.table cimport TOPIC_NAME_MAX, Topic, topic_new
 from fastlog.native.work cimport Pool, home_close, home_open, pool_close, pool_open
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -77,7 +76,6 @@ cdef class DataPlane:
     def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, int lock_fd, list flexible,
                   dict limits, uint64_t accept_mask, bint flush_group, list relics):
         cdef int i
-        cdef char why[LOG_WHY]
         cdef int rc
         self.n = shards
         self.relics_why = ""

@@ -2,11 +2,11 @@
 from libc.errno cimport ENOBUFS
 from libc.stdint cimport int16_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove, strerror, strncpy
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memmove, strncpy
 
 from fastlog.native.buf cimport BUF_CLASS_MAX, Buf, buf_data, buf_drop, buf_get, buf_hold
-from fastlog.native.bytes cimport Reader, get32, put32, read_i16, read_i32, read_uvarint, reader_init, reader_left, reader_take
+from fastlog.native.bytes cimport Reader, get32, put32, read_i16, read_i32, read_uvarint, reader_init, reader_take
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport LOG_INFO, LOG_WARNING, MAIL_LOG, PEER_MAX, REQ_READY, REQ_RUNNING, SEND_IOV, LogLine, SendVec, counter_add
 from fastlog.native.ring cimport Op, iovec, ring_cancel, ring_recv, ring_recv_any, ring_sendmsg
@@ -186,7 +186,6 @@ cdef void receive(Conn *c) noexcept nogil:
 
 cdef void on_recv_any(Op *op) noexcept nogil:
     cdef Conn *c = <Conn *> (<char *> op - <size_t> &(<Conn *> NULL).recv_op)
-    cdef Shard *shard = c.shard
     cdef uint64_t want
     c.receiving = False
     if c.closing:
@@ -296,7 +295,6 @@ cdef void parse(Conn *c) noexcept nogil:
 
 cdef bint make_room(Conn *c) noexcept nogil:
     """Sees to it that the receive buffer has room for what comes next. False: the connection was closed."""
-    cdef Shard *shard = c.shard
     cdef Buf *old = c.rx
     cdef uint64_t left, need, want
     cdef uint64_t start = c.rx_start

@@ -1,13 +1,13 @@
 """See fetch.pxd."""
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from fastlog.native.bytes cimport Reader, Writer, read_i32, read_i64, read_i8, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init
-from fastlog.native.conn cimport conn_close, request_ready, response_head, response_iov_room, response_room
-from fastlog.native.log cimport Partition, Pin, Positions, Read, StoreStats, Watch, log_read, log_release, log_unwatch, log_watch, \
+from fastlog.native.conn cimport conn_close, request_ready, response_iov_room, response_room
+from fastlog.native.log cimport Pin, Positions, Read, StoreStats, Watch, log_read, log_release, log_unwatch, log_watch, \
     position_get, store_stats
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport MAIL_FIRED, MAIL_READ, MAIL_READ_DONE, MAIL_RELEASE, MAIL_RELEASED, MAIL_UNWATCH, MAIL_UNWATCHED, \
@@ -169,13 +169,13 @@ cdef inline FetchPart *first_part(Work *work) noexcept nogil:
 
 cdef bint decode_topics(Work *work, Reader *b, bint flexible, int16_t version) noexcept nogil:
     cdef Shard *shard = work.shard
-    cdef int64_t topics, n, t, i
+    cdef int64_t topics, n, _t, _i
     cdef const uint8_t *name
     cdef int32_t name_length
     cdef FetchPart wanted
     cdef FetchPart *part
     topics = wire_length(b, flexible)
-    for t in range(topics):
+    for _t in range(topics):
         name = NULL
         name_length = -1
         if work.by_id:
@@ -185,7 +185,7 @@ cdef bint decode_topics(Work *work, Reader *b, bint flexible, int16_t version) n
         if name == NULL:
             return False
         n = wire_length(b, flexible)
-        for i in range(n):
+        for _i in range(n):
             wanted.index = read_i32(b)
             wanted.leader_epoch = read_i32(b) if version >= 9 else -1
             wanted.offset = read_i64(b)
@@ -233,11 +233,11 @@ cdef bint decode_topics(Work *work, Reader *b, bint flexible, int16_t version) n
 
 
 cdef void decode_forgotten(Work *work, Reader *b, bint flexible) noexcept nogil:
-    cdef int64_t topics, n, t, i
+    cdef int64_t topics, n, _t, _i
     cdef FetchPart wanted
     cdef FetchPart *part
     topics = wire_length(b, flexible)
-    for t in range(topics):
+    for _t in range(topics):
         wanted.by_id = work.by_id
         if work.by_id:
             wanted.name = <uint8_t *> reader_take(b, 16)
@@ -249,7 +249,7 @@ cdef void decode_forgotten(Work *work, Reader *b, bint flexible) noexcept nogil:
             b.bad = True
             return
         n = wire_length(b, flexible)
-        for i in range(n):
+        for _i in range(n):
             wanted.index = read_i32(b)
             if b.bad:
                 return

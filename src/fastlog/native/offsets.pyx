@@ -52,7 +52,7 @@ cdef void offsets_start(Request *r) noexcept nogil:
     cdef Shard *shard = r.shard
     cdef Reader *b = &r.body
     cdef bint flexible = r.version >= 6
-    cdef int64_t topics, t
+    cdef int64_t topics, _t
     cdef char text[96]
     cdef Work *work = <Work *> slab_get(&shard.offsets_free, &shard.offsets_free_n, sizeof(Part))
     counter_add(&shard.counters.offsets_requests, 1)
@@ -65,7 +65,7 @@ cdef void offsets_start(Request *r) noexcept nogil:
     if r.version >= 2:
         work.committed = read_i8(b) == 1
     topics = wire_length(b, flexible)
-    for t in range(topics):
+    for _t in range(topics):
         decode_topic(r, work, b, flexible)
         if b.bad:
             break
@@ -85,7 +85,7 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
     cdef Shard *shard = r.shard
     cdef int32_t name_length = -1
     cdef const uint8_t *name = wire_string(b, flexible, &name_length)
-    cdef int64_t n, i
+    cdef int64_t n, _i
     cdef Topic *topic = NULL
     cdef Part *part
     cdef Part *head = NULL
@@ -94,7 +94,7 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
         return
     topic = table_by_name(&shard.table, name, name_length)
     n = wire_length(b, flexible)
-    for i in range(n):
+    for _i in range(n):
         part = <Part *> slab_get(&shard.offsets_free, &shard.offsets_free_n, sizeof(Part))
         if part == NULL:
             b.bad = True

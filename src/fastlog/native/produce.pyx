@@ -2,14 +2,14 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcmp, strlen
 
 from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, CODEC_PRODUCER, PEEK_OK, BatchInfo, batch_check, batch_is_slow, batch_peek, \
     batch_recode
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
 from fastlog.native.conn cimport conn_close, conn_resume, request_ready, response_plain, response_room
-from fastlog.native.log cimport Append, Partition, log_append
+from fastlog.native.log cimport Append, log_append
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, counter_add
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
@@ -63,7 +63,7 @@ cdef void produce_start(Request *r) noexcept nogil:
     cdef Reader *b = &r.body
     cdef bint flexible = r.version >= 9
     cdef int32_t txn_length = -1
-    cdef int64_t topics, parts, t, p
+    cdef int64_t topics, _t
     cdef Work *work
     counter_add(&shard.counters.produce_requests, 1)
     work = <Work *> slab_get(&shard.produce_free, &shard.produce_free_n, sizeof(Part))
@@ -77,7 +77,7 @@ cdef void produce_start(Request *r) noexcept nogil:
     work.acks = read_i16(b)
     read_i32(b)                     # time-out: an append here is never waiting for another broker
     topics = wire_length(b, flexible)
-    for t in range(topics):
+    for _t in range(topics):
         if not decode_topic(r, work, b, flexible, txn_length >= 0):
             break
     wire_skip_tags(b, flexible)
@@ -95,7 +95,7 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint tr
     cdef const uint8_t *topic_id = NULL
     cdef const uint8_t *records
     cdef int32_t name_length = -1
-    cdef int64_t n, i, length
+    cdef int64_t n, length, _i
     cdef Topic *topic = NULL
     cdef Part *part
     cdef Part *head = NULL
@@ -110,7 +110,7 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint tr
         else:
             b.bad = True
     n = wire_length(b, flexible)
-    for i in range(n):
+    for _i in range(n):
         if b.bad:
             return False
         part = <Part *> slab_get(&shard.produce_free, &shard.produce_free_n, sizeof(Part))

@@ -11,7 +11,7 @@ cdef struct ShardConfig:
     uint64_t accept_mask            # shards that connections are dealt to, by bit
 
 cdef int shard_init(Shard *shard, const ShardConfig *config) noexcept nogil        # before the thread: 0 or -ENOMEM
-cdef void shard_run(Shard *shard, const ShardConfig *config) noexcept nogil        # the thread's life, from a started ring and an open store
+cdef void shard_run(Shard *shard, const ShardConfig *config) noexcept nogil        # the thread's life; its ring and store are open
 cdef void shard_free(Shard *shard) noexcept nogil
 # From any thread: wakes the shard if it sleeps.
 cdef void shard_wake(Shard *shard) noexcept nogil

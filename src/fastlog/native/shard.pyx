@@ -22,8 +22,7 @@ from fastlog.native.net cimport LOG_ERROR, MAIL_APPEND, MAIL_APPENDED, MAIL_COMM
 from fastlog.native.offsets cimport offsets_find_here, offsets_found, offsets_free, offsets_start
 from fastlog.native.produce cimport produce_append_here, produce_appended, produce_free, produce_start
 from fastlog.native.ring cimport OP_MORE, Op, ring_accept, ring_cancel, ring_wait, ring_wake
-from fastlog.native.slab cimport slab_free
-from fastlog.native.table cimport Topic, table_free, table_init, table_put, table_remove, topic_drop
+from fastlog.native.table cimport table_free, table_init, table_put, table_remove, topic_drop
 from fastlog.native.timer cimport Timer, timer_arm, timers_free, timers_init, timers_next, timers_run
 from fastlog.native.work cimport work_reap
 
