@@ -9,7 +9,7 @@ from fastlog.native.bytes cimport (
 
 from bench.loadgen.clock cimport now_ns
 from bench.loadgen.histogram cimport record
-from bench.loadgen.produce cimport CLOSED, FAILED, MALFORMED, NO_TROUBLE, TOO_LARGE
+from bench.loadgen.produce cimport CLOSED, MALFORMED, NO_TROUBLE, TOO_LARGE, trouble_of
 from bench.loadgen.template cimport BAD_CRC, BATCH_HEADER, FOREIGN, Finding, INTACT, Stamp, inspect_batch
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -81,7 +81,7 @@ cdef Trouble consumer_ask(Consumer *c) noexcept nogil:
         # The socket is empty, as only one request is ever in flight: waiting for room is short.
         sent = send(c.fd, c.request + at, c.request_bytes - at, MSG_NOSIGNAL)
         if sent < 0 and errno != EAGAIN and errno != EINTR:
-            return FAILED
+            return trouble_of(errno)
         if sent > 0:
             at += <size_t> sent
     c.waiting = True
@@ -219,7 +219,7 @@ cdef Trouble consumer_receive(Consumer *c, bint last) noexcept nogil:
         if got < 0:
             if errno == EINTR:
                 continue
-            return NO_TROUBLE if errno == EAGAIN else FAILED
+            return NO_TROUBLE if errno == EAGAIN else trouble_of(errno)
         c.inbox_used += <size_t> got
         if c.inbox_used < 4:
             continue

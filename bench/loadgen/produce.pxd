@@ -1,4 +1,5 @@
 """Producing connections: requests written from templates, answers matched to them."""
+from libc.errno cimport ECONNRESET, EPIPE
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from bench.loadgen.histogram cimport Histogram
@@ -81,6 +82,11 @@ cdef void producer_free(Producer *p) noexcept
 cdef Trouble producer_fill(Producer *p, uint64_t now_ns, bint draining) noexcept nogil
 # Takes what has arrived; every answer leaves its latency and its errors in the counters.
 cdef Trouble producer_receive(Producer *p) noexcept nogil
+
+cdef inline Trouble trouble_of(int error) noexcept nogil:
+    """What a failed system call on a socket means."""
+    return CLOSED if error == ECONNRESET or error == EPIPE else FAILED
+
 
 cdef inline uint32_t producer_in_flight(const Producer *p) noexcept nogil:
     return p.made - p.answered

@@ -154,7 +154,7 @@ cdef Trouble send_pieces(Producer *p) noexcept nogil:
                 return NO_TROUBLE
             if errno == EINTR:
                 continue
-            return FAILED
+            return trouble_of(errno)
         p.load.bytes_sent += <uint64_t> sent
         while sent > 0:
             piece = p.pieces + p.pieces_sent
@@ -285,7 +285,7 @@ cdef Trouble producer_receive(Producer *p) noexcept nogil:
         if got < 0:
             if errno == EINTR:
                 continue
-            return NO_TROUBLE if errno == EAGAIN else FAILED
+            return NO_TROUBLE if errno == EAGAIN else trouble_of(errno)
         p.inbox_used += <size_t> got
         now = now_ns()
         at = 0
