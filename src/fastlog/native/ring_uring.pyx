@@ -6,7 +6,7 @@ the Op's own fields and never seen by its owner.
 
 The descriptor of the wake-up is polled with one multishot request and never read: each write to it is an edge, and an edge is a completion.
 """
-from libc.errno cimport EAGAIN, EBUSY, ECONNABORTED, EINTR, EINVAL, ENOBUFS, ENOMEM, ENOSYS
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EINVAL, ENOBUFS, ENOMEM, ENOSYS
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
@@ -126,6 +126,7 @@ cdef struct Uring:
     uint32_t features               # RingFeature bits in use
     uint32_t entries
     bint started
+    bint listening                  # the wake-up's poll is armed, or about to be submitted
     bint ended                      # closing: no done is called any more
     io_uring_buf_ring *buffers      # NULL: ring_recv_any polls, then receives into the one buffer
     uint8_t *memory
@@ -292,19 +293,16 @@ cdef int uring_start(Uring *u) noexcept nogil:
         return error
     u.started = True
     io_uring_register_ring_fd(&u.ring)      # saves the lookup of the descriptor on each call; without it all works as well
-    if not arm_wake(u):
-        return -EBUSY
-    error = io_uring_submit(&u.ring)
-    return error if error < 0 else 0
+    return 0
 
 
-cdef bint arm_wake(Uring *u) noexcept nogil:
+cdef void listen(Uring *u) noexcept nogil:
+    """Arms the poll of the wake-up, if there is room."""
     cdef io_uring_sqe *sqe = io_uring_get_sqe(&u.ring)
-    if sqe == NULL:
-        return False
-    io_uring_prep_poll_multishot(sqe, u.wake.fd, POLLIN)
-    sqe.user_data = TOKEN_WAKE
-    return True
+    if sqe != NULL:
+        io_uring_prep_poll_multishot(sqe, u.wake.fd, POLLIN)
+        sqe.user_data = TOKEN_WAKE
+        u.listening = True
 
 
 # ---- closing
@@ -425,6 +423,8 @@ cdef void uring_cancel(Uring *u, Op *op) noexcept nogil:
 
 cdef void fill(Uring *u) noexcept nogil:
     """Moves what waits into the submission queue, as far as there is room."""
+    if not u.listening:
+        listen(u)
     while u.cancels.first != NULL and push_cancel(u, u.cancels.first):
         list_pop(&u.cancels)
     while u.backlog.first != NULL and push(u, u.backlog.first):
@@ -442,7 +442,8 @@ cdef int uring_wait(Uring *u, int64_t timeout_ns) noexcept nogil:
             break
         fill(u)
     ran = run_cancelled(u)
-    if ran or timeout_ns == 0 or u.backlog.first != NULL or io_uring_cq_ready(&u.ring) or not wake_may_sleep(u.wake):
+    if (ran or timeout_ns == 0 or u.backlog.first != NULL or not u.listening or io_uring_cq_ready(&u.ring)
+            or not wake_may_sleep(u.wake)):
         if io_uring_sq_ready(&u.ring) or u.ring.sq.kflags[0] & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW):
             io_uring_submit_and_get_events(&u.ring)
     else:
@@ -487,17 +488,11 @@ cdef int reap(Uring *u) noexcept nogil:
             data = batch[i].user_data
             if data > TOKEN_WAKE:
                 complete(u, <Op *> <uintptr_t> data, batch[i].res, batch[i].flags)
-            elif data == TOKEN_WAKE and not batch[i].flags & IORING_CQE_F_MORE and not u.ended:
-                rearm_wake(u)
+            elif data == TOKEN_WAKE and not batch[i].flags & IORING_CQE_F_MORE:
+                u.listening = False         # the completion queue overflowed: armed again before the next sleep
         io_uring_cq_advance(&u.ring, n)
         if n < 64 or u.stats.completed - before >= RUN_MAX:
             return <int> (u.stats.completed - before)
-
-
-cdef void rearm_wake(Uring *u) noexcept nogil:
-    """The kernel ended the poll (the completion queue overflowed). The wake-up must not wait for room: makes some."""
-    while not arm_wake(u):
-        io_uring_submit(&u.ring)
 
 
 cdef void again(Uring *u, Op *op) noexcept nogil:
