@@ -29,7 +29,7 @@ MAY_IMPORT = {
 LAYERS = {
     "pure": {"bytes", "crc32c", "batch", "codec", "index", "producers", "wire", "buf", "slab", "timer"},
     "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files"},
-    "storage": {"log", "store", "promise", "segment", "runway", "scan", "read", "write", "accept", "relics"},
+    "storage": {"log", "store", "promise", "segment", "runway", "scan", "read", "write", "accept", "relics", "recovery"},
     "network": {"net", "table", "command", "conn", "session", "produce", "fetch", "offsets", "shard", "bridge"},
 }
 
