@@ -20,7 +20,7 @@ class DataPlane:
         buffers: int,
         arenas: list[str | None],
         workers: int,
-        lock_fd: int,
+        lock_fds: list[int],
         flexible: list[int],
         limits: dict[str, int],
         accept_mask: int,

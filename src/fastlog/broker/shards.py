@@ -122,7 +122,7 @@ class ShardedPlane:
             buffers=config.memory // 4 // n,
             arenas=arenas,
             workers=2,
-            lock_fd=config.lock_fds[0] if config.lock_fds else -1,
+            lock_fds=list(config.lock_fds),
             flexible=_flexible(),
             limits={
                 "request_bytes_max": limits.get("socket.request.max.bytes", 104_857_600),

@@ -55,7 +55,7 @@ cdef class DataPlane:
     """Shards, their mail, and the control plane's end of it.
 
     shards: int, 1 to 64. io: "auto", "uring" or "epoll". memory: bytes of log memory per shard. buffers: bytes of receive buffers per
-    shard. arenas: one path or None per shard. workers: threads of the pool. lock_fd: kept open by every ring, or -1. flexible: per API
+    shard. arenas: one path or None per shard. workers: threads of the pool. lock_fds: kept open by every ring. flexible: per API
     key (128) the first flexible request version or -1. limits: int by name, as `Limits` in net.pxd. Raises OSError, MemoryError.
     """
     cdef Shard **shards
@@ -64,6 +64,7 @@ cdef class DataPlane:
     cdef ShardConfig config
     cdef StoreConfig store_config
     cdef RingConfig ring_config
+    cdef int *locks
     cdef Pool *pool
     cdef Relics *relics
     cdef int64_t *awake
@@ -73,7 +74,7 @@ cdef class DataPlane:
     cdef readonly str relics_why      # what could not be used of them, for the operator
     cdef object arenas
 
-    def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, int lock_fd, list flexible,
+    def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, list lock_fds, list flexible,
                   dict limits, uint64_t accept_mask, bint flush_group, list relics):
         cdef int i
         cdef int rc
@@ -93,6 +94,11 @@ cdef class DataPlane:
             if self.boxes[i] == NULL:
                 raise MemoryError
             mail_init(self.boxes[i])
+        self.locks = <int *> calloc(len(lock_fds) + 1, sizeof(int))
+        if self.locks == NULL:
+            raise MemoryError
+        for i in range(len(lock_fds)):
+            self.locks[i] = lock_fds[i]
         rc = pool_open(&self.pool, workers)
         if rc < 0:
             raise OSError(-rc, "worker threads")
@@ -109,7 +115,8 @@ cdef class DataPlane:
         self.ring_config.recv_buffers = 256
         self.ring_config.recv_buffer_bytes = 4096
         self.ring_config.io_threads = 4
-        self.ring_config.lock_fd = lock_fd
+        self.ring_config.lock_fds = self.locks
+        self.ring_config.lock_fds_n = len(lock_fds)
         self.arenas = arenas
         for i in range(shards):
             self._make_shard(i, flexible, limits)
@@ -190,6 +197,7 @@ cdef class DataPlane:
         free(self.stores)
         free(self.boxes)
         free(self.awake)
+        free(self.locks)
         if self.event >= 0:
             close(self.event)
 

@@ -87,7 +87,8 @@ cdef class Driver:
         config.recv_buffers = recv_buffers
         config.recv_buffer_bytes = recv_buffer_bytes
         config.io_threads = io_threads
-        config.lock_fd = lock_fd
+        config.lock_fds = &lock_fd
+        config.lock_fds_n = 1 if lock_fd >= 0 else 0
         error = ring_open_without(&self.ring, &config, without, why, sizeof(why))
         if error < 0:
             self.ring = NULL

@@ -56,7 +56,8 @@ cdef struct RingConfig:
     uint32_t recv_buffers           # how many buffers are behind ring_recv_any,
     uint32_t recv_buffer_bytes      # and the size of each
     int io_threads                  # file I/O threads of the epoll engine
-    int lock_fd                     # a descriptor to keep open until the last request has ended, or -1 (registered in the ring)
+    const int *lock_fds             # descriptors to keep open until the last request has ended (registered in the ring)
+    int lock_fds_n
 
 cdef struct Ring                    # opaque
 

@@ -4,7 +4,7 @@ A socket operation is put on the list `ready` and tried from epoll_wait, without
 descriptor until epoll says that it may go on, which puts it back on the list. Descriptors are armed for one event at a time
 (EPOLLONESHOT) and only while something is parked there: so one that its owner closed and the kernel gave out again can't be mistaken.
 File operations run on a few threads. A killed process keeps all its descriptors, the lock file's too, until the last of them has come
-back from the kernel: nothing need be done for RingConfig.lock_fd.
+back from the kernel: nothing need be done for RingConfig.lock_fds.
 """
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, ENOENT, ENOMEM, ENOSYS, EPERM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

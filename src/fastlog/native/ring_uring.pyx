@@ -143,7 +143,6 @@ cdef struct Uring:
 # ---- opening
 
 cdef int uring_open(Uring **out, const RingConfig *config, uint32_t without, Wake *wake, char *why, size_t why_len) noexcept nogil:
-    cdef int lock_fd = config.lock_fd
     cdef int error
     cdef Uring *u = <Uring *> calloc(1, sizeof(Uring))
     if u == NULL:
@@ -158,10 +157,10 @@ cdef int uring_open(Uring **out, const RingConfig *config, uint32_t without, Wak
     error = check_opcodes(u)
     if error < 0:
         snprintf(why, why_len, b"io_uring: this kernel's lacks operations or features of Linux 6.1")
-    if error == 0 and lock_fd >= 0:
-        error = io_uring_register_files(&u.ring, &lock_fd, 1)
+    if error == 0 and config.lock_fds_n > 0:
+        error = io_uring_register_files(&u.ring, config.lock_fds, config.lock_fds_n)
         if error < 0:
-            snprintf(why, why_len, b"io_uring: registering the lock file: %s", strerror(-error))
+            snprintf(why, why_len, b"io_uring: registering the lock files: %s", strerror(-error))
     if error == 0:
         error = setup_buffers(u, config, without)
         if error < 0:
@@ -175,7 +174,7 @@ cdef int uring_open(Uring **out, const RingConfig *config, uint32_t without, Wak
     if not without & RING_POLL_FIRST:
         u.features |= RING_POLL_FIRST
     io_uring_ring_dontfork(&u.ring)
-    describe(u, lock_fd >= 0, why, why_len)
+    describe(u, config.lock_fds_n > 0, why, why_len)
     out[0] = u
     return 0
 
