@@ -209,6 +209,29 @@ for ring in rings:
     assert done.returncode == 0, done.stderr
 
 
+def test_takes_epoll_where_io_uring_is_forbidden() -> None:
+    """As in most containers: a seccomp filter that answers io_uring_setup (425 everywhere) with EPERM, and the reason is told."""
+    program = """
+import ctypes, struct
+from fastlog.native.driver import Driver
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]  # load nr; if 425: EPERM; else allow
+text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+prog = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(text)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, prog) == 0
+ring = Driver("auto")
+print(ring.why)
+try:
+    Driver("uring")
+except PermissionError as refused:
+    print(refused)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    chosen, refused = done.stdout.splitlines()
+    assert chosen == "epoll, io_uring_setup: Operation not permitted: file operations on 2 threads"
+    assert "io_uring_setup: Operation not permitted" in refused
+
+
 # ---- waiting and waking
 
 
