@@ -8,6 +8,7 @@ Environment:
 Conventions: native/NAME_impl*.c is compiled into room NAME; headers lie beside it. C files that Cython makes go to the build directory.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -75,16 +77,20 @@ def fetch_liburing() -> Path:
 
 def unpack_liburing() -> Path:
     """liburing's source tree, unpacked and configured for this system's headers."""
-    tree = BUILD / f"liburing-{LIBURING_VERSION}" / "libs" / "liburing"
-    if not (tree / "src/include/liburing/compat.h").exists():
-        shutil.rmtree(BUILD / f"liburing-{LIBURING_VERSION}", ignore_errors=True)
-        with tarfile.open(fetch_liburing()) as archive:
-            archive.extractall(BUILD, filter="data")
-        (tree / "configure").chmod(0o755)
-        done = subprocess.run(["./configure", "--use-libc"], check=False, cwd=tree, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"liburing: configure failed\n{done.stdout}\n{done.stderr}")
-    return tree
+    place = BUILD / f"liburing-{LIBURING_VERSION}"
+    inside = Path("libs/liburing")
+    if not place.exists():
+        archive_path = fetch_liburing()
+        with tempfile.TemporaryDirectory(dir=BUILD) as work, tarfile.open(archive_path) as archive:
+            archive.extractall(work, filter="data")
+            tree = Path(work) / place.name / inside
+            (tree / "configure").chmod(0o755)
+            done = subprocess.run(["./configure", "--use-libc"], check=False, cwd=tree, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f"liburing: configure failed\n{done.stdout}\n{done.stderr}")
+            with contextlib.suppress(OSError):  # another build was first
+                (Path(work) / place.name).rename(place)
+    return place / inside
 
 
 def extension(source: Path) -> Extension:
@@ -92,7 +98,7 @@ def extension(source: Path) -> Extension:
     made = Extension(
         ".".join(source.with_suffix("").parts[1:]),
         sources=[str(source), *(str(p) for p in sorted(NATIVE.glob(f"{room}_impl*.c")))],
-        depends=[str(p) for p in [NATIVE / "check.h", *sorted(NATIVE.glob(f"{room}*.h"))] if p.exists()],
+        depends=[str(p) for p in [Path("setup.py"), NATIVE / "check.h", *sorted(NATIVE.glob(f"{room}*.h"))] if p.exists()],
         include_dirs=[str(NATIVE)],
         libraries=list(LIBRARIES.get(room, [])),
         define_macros=[("_GNU_SOURCE", "1")],
