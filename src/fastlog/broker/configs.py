@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ class ConfigManager:
         self._store = store
         self._node_id = node_id
         self._revisions = dict.fromkeys((PREFIX, f"{PREFIX}{node_id}"), ABSENT)
+        self._changing = asyncio.Lock()
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self.layers = Layers(static=dict(static))
         self.values = _Values(self)
@@ -62,22 +64,24 @@ class ConfigManager:
         """To be called after each change by an administrator."""
         self._listeners.append(listener)
 
-    def dynamic(self, name: str) -> Mapping[str, str]:
-        """What administrators set for the broker of that name ("": for all)."""
-        return dict(self._layer(PREFIX + name))
+    async def alter_dynamic(self, name: str, change: Callable[[dict[str, str]], dict[str, str]], *, validate_only: bool = False) -> None:
+        """Replaces what administrators set for the broker of that name ("": for all) by what `change` makes of it; durable, and in force.
 
-    async def set_dynamic(self, name: str, values: Mapping[str, str]) -> None:
-        """Replaces what administrators set for the broker of that name ("": for all), durably, and makes it count."""
+        Raises what `change` raises, ConflictError, StoreError; then nothing changed.
+        """
         key = PREFIX + name
-        body = json.dumps(dict(values), sort_keys=True).encode() if values else None
-        expect = {key: self._revisions[key]}
-        revision = await self._store.write({key: body}, expect)
-        self._revisions[key] = revision if values else ABSENT
-        layer = self._layer(key)
-        layer.clear()
-        layer.update(values)
-        for listener in self._listeners:
-            await listener()
+        async with self._changing:
+            layer = self._layer(key)
+            wanted = change(dict(layer))
+            if validate_only or wanted == layer:
+                return
+            body = json.dumps(wanted, sort_keys=True).encode() if wanted else None
+            revision = await self._store.write({key: body}, {key: self._revisions[key]})
+            self._revisions[key] = revision if wanted else ABSENT
+            layer.clear()
+            layer.update(wanted)
+            for listener in self._listeners:
+                await listener()
 
     def log_settings(self, own: Mapping[str, str]) -> LogSettings:
         """What a topic that sets `own` asks of its logs."""

@@ -1,0 +1,58 @@
+"""Settings as DescribeConfigs and CreateTopics show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastlog.broker.configs import may_change
+from fastlog.config.broker import BROKER_KEYS
+from fastlog.config.keys import Source
+from fastlog.config.topic import TOPIC_KEYS
+from fastlog.config.values import in_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from fastlog.config.keys import Key
+    from fastlog.config.values import Found, Layers
+
+
+def topic_configs(layers: Layers, own: Mapping[str, str], names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The settings of a topic that sets `own`: those of `names`, or all."""
+    return [
+        _shown(key, found := layers.topic(key.name, own), in_unit(key, found[0]), read_only=False)
+        for key in TOPIC_KEYS.values()
+        if not names or key.name in names
+    ]
+
+
+def broker_configs(layers: Layers, names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The settings of this broker: those of `names`, or all."""
+    shown = []
+    for key in BROKER_KEYS.values():
+        if not names or key.name in names:
+            found = layers.broker(key.name)
+            shown.append(_shown(key, found, found[0].text if found else None, read_only=not may_change(key.name)))
+    return shown
+
+
+def default_broker_configs(layers: Layers, names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """What administrators set for all brokers, and nothing else."""
+    return [
+        _shown(BROKER_KEYS[found.name], [found], found.text, read_only=not may_change(found.name))
+        for found in layers.sources(dict.fromkeys(layers.dynamic_default, 1))
+        if found.source is Source.DYNAMIC_DEFAULT_BROKER and (not names or found.name in names)
+    ]
+
+
+def _shown(key: Key, found: Sequence[Found], value: str | None, *, read_only: bool) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "value": value,
+        "read_only": read_only,
+        "config_source": found[0].source if found else Source.DEFAULT,
+        "is_sensitive": False,
+        "synonyms": [{"name": one.name, "value": one.text, "source": one.source} for one in found],
+        "config_type": key.type,
+        "documentation": key.doc,
+    }

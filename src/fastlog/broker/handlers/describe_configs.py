@@ -1,0 +1,57 @@
+"""DescribeConfigs v1-4: settings of topics and brokers, with where their values come from (KIP-133, KIP-226, KIP-569)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastlog.broker.describing import broker_configs, default_broker_configs, topic_configs
+from fastlog.broker.resources import BROKER, TOPIC
+from fastlog.broker.topic_names import why_invalid
+from fastlog.protocol.errors import Error, KafkaError
+
+if TYPE_CHECKING:
+    from fastlog.broker.context import Context, RequestContext
+    from fastlog.protocol.messages import Message
+
+
+async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
+    asked = {(resource["resource_type"], resource["resource_name"]): resource for resource in message["resources"]}
+    results = []
+    for (kind, name), resource in asked.items():
+        result: dict[str, Any] = {"error_code": Error.NONE, "error_message": "", "resource_type": kind, "resource_name": name}
+        try:
+            result["configs"] = _describe(ctx, kind, name, resource["configuration_keys"] or ())
+        except KafkaError as failure:
+            result |= {"error_code": failure.code, "error_message": failure.message, "configs": []}
+        for config in result["configs"]:
+            if not message["include_synonyms"]:
+                config["synonyms"] = []
+            if not message["include_documentation"]:
+                config["documentation"] = None
+        results.append(result)
+    return {"results": results}
+
+
+def _describe(ctx: Context, kind: int, name: str, keys: list[str]) -> list[dict[str, Any]]:
+    layers = ctx.configs.layers
+    if kind == TOPIC:
+        why = why_invalid(name)
+        if why is not None:
+            raise KafkaError(Error.INVALID_TOPIC_EXCEPTION, why)
+        topic = ctx.topics.get(name)
+        if topic is None:
+            raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        return topic_configs(layers, topic.configs, keys)
+    if kind == BROKER:
+        if not name:
+            return default_broker_configs(layers, keys)
+        try:
+            broker_id = int(name)
+        except ValueError:
+            raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}") from None
+        if broker_id != ctx.cluster.node_id:
+            raise KafkaError(
+                Error.INVALID_REQUEST, f"Unexpected broker id, expected {ctx.cluster.node_id} or empty string, but received {name}"
+            )
+        return broker_configs(layers, keys)
+    raise KafkaError(Error.INVALID_REQUEST, f"Unsupported resource type {kind}")
