@@ -112,7 +112,7 @@ def compress(data: bytes, codec: Codec) -> bytes:
     return by_codec[codec](data) if codec else data
 
 
-def decompress(data: bytes, codec: Codec, size_max: int = 1 << 24) -> bytes:
+def decompress(data: bytes, codec: Codec, size_max: int = 1 << 20) -> bytes:
     """Raises ValueError for anything but one whole stream of the codec."""
     if codec is Codec.NONE:
         return data

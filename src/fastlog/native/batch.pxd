@@ -74,9 +74,10 @@ cdef bint batch_crc_ok(const void *p, const BatchInfo *info) noexcept nogil
 #   INVALID_RECORD (87): no whole batch, more than one, magic 0 or 1, counts, lengths, offsets, missing keys, control bit, base offset,
 #                        sequence, transactional without a producer id
 #   UNKNOWN_SERVER_ERROR (-1): no memory
-# That is Kafka 4.3's choice of code, but: it answers -1 where a codec fails or is unknown; takes offset deltas other than 0, 1, 2, ...
-# (when compressed, by rewriting the batch), wrong lengths of compressed records, half a batch or junk behind the batch or behind the
-# compressed records, and a transactional batch without a producer id. Here these are refused: each loses data or stops consumers.
+# That is Kafka 4.3's choice of code (a test asks its own classes), but: it answers -1 where a codec fails or is unknown, and takes
+# some batches that are refused here, as each would lose data or stop consumers: uncompressed ones with offset deltas other than
+# 0, 1, 2, ... or numbers of more than 32 bits, compressed ones with wrong record lengths or junk behind the compressed stream, half a
+# batch behind the batch, and transactional ones without a producer id.
 # Memory: uncompressed batches take none. Decompression runs through `scratch` and contexts kept per thread, of up to 300 KiB (gzip,
 # zstd) or 8 MiB (lz4, where a client uses blocks of 4 MiB); more, freed at once, only for zstd frames with a window over 16 MiB
 # (up to 128 MiB, touched as bytes come out) and for snappy blocks with back-references over 64 KiB: their decompressed size, at

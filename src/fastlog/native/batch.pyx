@@ -373,7 +373,7 @@ cdef int16_t check_frame(const uint8_t *p, size_t n, const char **why) noexcept 
         why[0] = b"message format 0 or 1 (clients before Kafka 0.11); this broker takes format 2 only"
         return INVALID_RECORD
     if n > <size_t> length + BATCH_PREFIX:
-        why[0] = b"more than one record batch"
+        why[0] = b"more than one record batch, or something behind it"
         return INVALID_RECORD
     if n < BATCH_HEADER:
         why[0] = b"the batch is shorter than its header"
@@ -524,9 +524,6 @@ cdef int copy_records(Source *s, FlDeflate *out) noexcept nogil:
 
 
 cdef int16_t recode_error(int status, const char **why) noexcept nogil:
-    if status == FL_BAD:
-        why[0] = b"the records can't be decompressed"
-        return CORRUPT_MESSAGE
     if status == FL_BIG:
         why[0] = b"the recompressed batch is larger than max.message.bytes"
         return MESSAGE_TOO_LARGE
@@ -570,6 +567,9 @@ cdef int16_t batch_recode(const uint8_t *p, size_t n, const BatchRules *rules, u
     free(scratch)
     if status != FL_END:
         fl_deflate_drop(&deflate)
+        if source.inflate != NULL and source.status < 0:
+            why[0] = codec_why(codec_error(status))
+            return codec_error(status)
         return recode_error(status, why)
     memcpy(deflate.out, p, BATCH_HEADER)
     put32(deflate.out + AT_LENGTH, <uint32_t> (deflate.used - BATCH_PREFIX))

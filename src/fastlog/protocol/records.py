@@ -43,7 +43,8 @@ class Codec(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `timestamp`: ms since the epoch, -1 for none. Headers may repeat a name."""
+    """One record. `timestamp`: ms since the epoch, -1 for none. Headers may repeat a name; one that is not UTF-8 comes as surrogate
+    escapes (PEP 383)."""
 
     offset: int
     timestamp: int
@@ -144,7 +145,7 @@ def iter_batches(data: Buffer) -> Iterator[Batch]:
         appended = info["max_timestamp"] if attributes & LOG_APPEND_TIME else None
         try:
             records = tuple(_take_records(body, info["count"], info["base_offset"], info["base_timestamp"], appended))
-        except (IndexError, UnicodeDecodeError) as error:
+        except IndexError as error:
             raise ValueError(f"the record batch at byte {at} has a broken record") from error
         yield Batch(
             base_offset=info["base_offset"],
@@ -186,7 +187,7 @@ def _put_record(out: bytearray, offset_delta: int, timestamp_delta: int, record:
     _put_bytes(body, record.value)
     _put_varint(body, len(record.headers))
     for name, value in record.headers:
-        _put_bytes(body, name.encode())
+        _put_bytes(body, name.encode(errors="surrogateescape"))
         _put_bytes(body, value)
     _put_varint(out, len(body))
     out += body
@@ -233,7 +234,7 @@ class _Cursor:
             name = self.bytes_or_none()
             if name is None:
                 raise IndexError("a header without a name")
-            yield name.decode(), self.bytes_or_none()
+            yield name.decode(errors="surrogateescape"), self.bytes_or_none()
 
 
 def _take_records(body: bytes, count: int, base_offset: int, base_timestamp: int, appended: int | None) -> Iterator[Record]:
