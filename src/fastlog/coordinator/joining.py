@@ -154,6 +154,7 @@ class Joining:
             return
         if group.state is not State.STABLE:
             return  # a rebalance began meanwhile; its end answers
+        group.find_subscribed_topics()  # it may have come back with another subscription
         if back.client.version >= _SKIP_ASSIGNMENT:
             group.answer_join(member, group.join_response(member.member_id, skip_assignment=group.is_leader(member.member_id)))
         else:

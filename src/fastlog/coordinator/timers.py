@@ -42,14 +42,14 @@ class Timer:
             self.deadline_ms = None
             self._queue.armed -= 1
 
-    def surface(self, entry_ms: int, now_ms: int) -> None:
+    def surface(self, entry_ms: int) -> None:
         """The queue's side: this timer's heap entry of `entry_ms` has been taken out."""
         if entry_ms != self._queued_ms:
             return  # an older entry; an earlier one took its place
         self._queued_ms = None
         if self.deadline_ms is None:
             return
-        if self.deadline_ms > now_ms:
+        if self.deadline_ms > entry_ms:  # moved back; among others that are due too it has its place
             self._queued_ms = self.deadline_ms
             self._queue.push(self.deadline_ms, self)
             return
@@ -100,7 +100,7 @@ class TimerQueue:
             if not self._heap or self._heap[0][0] > now_ms:
                 return
             entry_ms, _, timer = heapq.heappop(self._heap)
-            timer.surface(entry_ms, now_ms)
+            timer.surface(entry_ms)
 
     def _rebuild(self) -> None:
         """Drops the entries of disarmed timers and superseded ones, so that the heap stays within twice the armed timers."""
