@@ -13,6 +13,7 @@ from fastlog.broker.context import Cluster, Context, Endpoint
 from fastlog.broker.dispatch import answer
 from fastlog.broker.groups import host_of
 from fastlog.broker.plane import Request
+from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_NAME, decode_response, encode_request
 from tests.coordinator.fakes import FakeTopics, Message, subscription
@@ -446,6 +447,19 @@ async def test_init_producer_id(version: int) -> None:
         for transactional_id, error in (("", Error.INVALID_REQUEST), ("tx", Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)):
             refused = await broker.ask("InitProducerId", version, asked | {"transactional_id": transactional_id})
             assert (refused["error_code"], refused["producer_id"], refused["producer_epoch"]) == (error, -1, -1)
+
+
+@asynchronous
+async def test_no_producer_ids() -> None:
+    async with Served() as served:
+
+        async def fail() -> range:
+            raise StoreError("disk full")
+
+        served.service.producer_ids._reserve_block = fail
+        asked: Message = {"transactional_id": None, "transaction_timeout_ms": 60_000}
+        response = await Broker(served).ask("InitProducerId", 5, asked)
+        assert (response["error_code"], response["producer_id"]) == (Error.COORDINATOR_LOAD_IN_PROGRESS, -1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ProducerIds:
-    """Gives out ids, each once. `reserve_block` reserves the next block and returns its ids; it raises KafkaError when it can't."""
+    """Gives out ids, each once. `reserve_block` reserves the next block and returns its ids, or raises."""
 
     def __init__(self, reserve_block: Callable[[], Awaitable[range]]) -> None:
         self._reserve_block = reserve_block

@@ -241,14 +241,14 @@ class PartitionRuntime:
         failed = [*writes, *self._queue]
         self._queue.clear()
         self._queue_size = 0
-        certain = self._late is None and self._is_unchanged()
-        if not certain:
+        reload = self.status is not Status.CLOSED and (self._late is not None or not self._is_unchanged())
+        if reload:
             self.status = Status.LOADING  # before anybody is told: what they do next must wait for the log's word
         for write in failed:
             self.shard.offsets.end(write.records)
         for write in failed:
             self._finish(write, error)
-        if not certain:
+        if reload:
             self.shard.unload()
             self.load()
 
@@ -323,10 +323,10 @@ class PartitionRuntime:
 
     async def close(self) -> None:
         """Waits for what is on its way, then forgets all; whoever waits has to look for the coordinator."""
-        if self._writer is not None:
-            await asyncio.wait({self._writer})
         self.status = Status.CLOSED
         self._sweep_timer.disarm()
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
         if self._loader is not None:
             self._loader.cancel()
             await asyncio.wait({self._loader})

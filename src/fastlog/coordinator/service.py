@@ -71,8 +71,7 @@ class GroupService:
         self._running = False
         if self._opening is not None:
             await asyncio.wait({self._opening})
-        for runtime in self._runtimes:
-            await runtime.close()
+        await asyncio.gather(*(runtime.close() for runtime in self._runtimes))
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fastlog.broker.groups import NO_TRANSACTIONS, coordinator_of
-from fastlog.protocol.errors import Error, KafkaError
+from fastlog.metadata.store import ConflictError, StoreError
+from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
@@ -30,8 +31,9 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     # As Kafka: without a transactional id a producer that lost its place gets a new id, whatever id and epoch it had.
     try:
         producer_id = await coordinator_of(ctx).producer_ids.next_id()
-    except KafkaError as failure:
-        return _refused(failure.code)
+    except (StoreError, ConflictError) as failure:
+        log.error("no producer ids can be reserved: %s", failure)
+        return _refused(Error.COORDINATOR_LOAD_IN_PROGRESS)  # what Kafka says then, and producers try again on
     return {"error_code": Error.NONE, "producer_id": producer_id, "producer_epoch": 0}
 
 
