@@ -52,7 +52,7 @@ _FIXED: Final = (
     Key("max.incremental.fetch.session.cache.slots", Type.INT, "1000", "Most fetch sessions kept at once (KIP-227).", at_least(0)),
     Key("max.request.partition.size.limit", Type.INT, "2000", "Most partitions in one answer to DescribeTopicPartitions.", at_least(1)),
     Key("node.id", Type.INT, "1", "This broker's number.", at_least(0), (("broker.id", 1),)),
-    Key("broker.id", Type.INT, "1", "The same as node.id.", at_least(0)),
+    Key("broker.id", Type.INT, "1", "The same as node.id.", at_least(0), (("node.id", 1),)),
     Key("num.partitions", Type.INT, "1", "Partitions of a topic that does not say.", at_least(1)),
     Key("offset.metadata.max.bytes", Type.INT, "4096", "Longest text that a committed offset may carry."),
     Key("offsets.commit.timeout.ms", Type.INT, "5000", "How long an offset commit may wait for the log.", at_least(1)),

@@ -1,4 +1,4 @@
-"""DeleteTopics v1-6: topics by name, from version 6 on also by id (KIP-516). Who names one twice gets it deleted not once but not at all."""
+"""DeleteTopics v1-6: topics by name, from version 6 on also by id (KIP-516). One that is named twice is not deleted at all."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
             wanted.append(topic)
     by_both = [topic for topic in wanted if wanted.count(topic) > 1]
     for topic in by_both:
-        failure = KafkaError(Error.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied.")
-        answers.append(_answer(topic.name, topic.topic_id, failure))
+        twice = KafkaError(Error.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied.")
+        answers.append(_answer(topic.name, topic.topic_id, twice))
     answers += await asyncio.gather(*(_delete(ctx, topic) for topic in wanted if topic not in by_both))
     return {"responses": answers}
 

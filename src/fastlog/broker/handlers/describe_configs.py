@@ -20,7 +20,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     for (kind, name), resource in asked.items():
         result: dict[str, Any] = {"error_code": Error.NONE, "error_message": "", "resource_type": kind, "resource_name": name}
         try:
-            result["configs"] = _describe(ctx, kind, name, resource["configuration_keys"] or ())
+            result["configs"] = _describe(ctx, kind, name, resource["configuration_keys"] or [])
         except KafkaError as failure:
             result |= {"error_code": failure.code, "error_message": failure.message, "configs": []}
         for config in result["configs"]:

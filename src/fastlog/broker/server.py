@@ -1,0 +1,354 @@
+"""The broker's life: everything is started in the order that makes it safe, and ended in the reverse.
+
+Start: data directories locked · metadata opened · directories stamped · listeners bound, not yet accepting · data plane · directories
+marked as in use · partitions opened, epochs raised · what dead processes left in memory given up · coordinator · clients let in.
+Stop: no new requests · those in progress end (bounded) · coordinator · partitions closed in order · directories marked as left in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastlog.broker import machine
+from fastlog.broker.configs import ConfigManager
+from fastlog.broker.context import Clock, Cluster, Context, Endpoint
+from fastlog.broker.dispatch import Dispatcher
+from fastlog.broker.opening import open_topics
+from fastlog.broker.options import AUTO, OFF
+from fastlog.broker.plane import PlaneConfig
+from fastlog.broker.topics import TopicManager
+from fastlog.metadata.sqlite import open_store
+from fastlog.metadata.store import ABSENT, StoreError
+from fastlog.storage.directory import DataDirectory, DirectoryError, open_directory, random_id
+from fastlog.storage.files import remove_file, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fastlog.broker.opening import Opened
+    from fastlog.broker.options import ServeOptions
+    from fastlog.broker.plane import DataPlane, ListenAddress, PlaneFacts, Request
+    from fastlog.coordinator.service import GroupService
+    from fastlog.metadata.store import MetadataStore
+    from fastlog.metrics import Sample
+
+log = logging.getLogger("fastlog")
+METADATA: Final = "fastlog-metadata.db"
+ARENAS: Final = "fastlog-arenas.json"
+"""In the first data directory: the arenas in use, so that the next process finds them after a kill."""
+CLUSTER_ID_KEY: Final = "/cluster/id"
+PRODUCER_IDS_KEY: Final = "/producer-ids/next"
+PRODUCER_ID_BLOCK: Final = 1000
+PLANE_LIMITS: Final = (
+    "connections.max.idle.ms",
+    "fastlog.connection.shards",
+    "fastlog.partition.shards",
+    "fetch.max.bytes",
+    "max.connections",
+    "max.incremental.fetch.session.cache.slots",
+    "socket.request.max.bytes",
+)
+"""Settings that the data plane is given at its start."""
+BIND_WAIT_S: Final = 5.0
+"""How long to wait for an address that nobody answers on: a killed process's sockets go a little later than it does."""
+
+
+class StartError(Exception):
+    """The broker can't be started; the text tells the operator why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was decided and found at the start, for the operator."""
+
+    cores: Sequence[int]
+    memory: machine.Decision
+    arena: str | None
+    arena_why: str
+    plane: PlaneFacts
+    directories: Sequence[DataDirectory]
+    opened: Opened
+    listeners: Sequence[ListenAddress]
+    endpoints: dict[str, Endpoint]
+    metrics_port: int | None
+    seconds: float
+    """From the beginning until clients were let in."""
+
+
+class Broker:
+    """One broker in this process. `start` once, then `stop` once."""
+
+    def __init__(self, options: ServeOptions, plane: DataPlane) -> None:
+        self._options = options
+        self._plane = plane
+        self._undo = AsyncExitStack()
+        self._dispatcher: Dispatcher | None = None
+        self._topics: TopicManager | None = None
+        self._coordinator: GroupService | None = None
+        self._directories: list[DataDirectory] = []
+        self._kept_relics: list[str] = []
+        self.context: Context | None = None
+
+    async def start(self) -> Facts:
+        """Clients are served when it returns. Raises StartError; then nothing is left behind but what it recovered."""
+        try:
+            return await self._start()
+        except (DirectoryError, StoreError) as error:
+            await self._undo.aclose()
+            raise StartError(str(error)) from error
+        except OSError as error:
+            await self._undo.aclose()
+            raise StartError(error.strerror or str(error)) from error
+        except BaseException:
+            await self._undo.aclose()
+            raise
+
+    async def _start(self) -> Facts:
+        began = time.monotonic()
+        options, plane = self._options, self._plane
+        directories = await self._open_directories()
+        store, cluster_id = await self._open_metadata(directories)
+        configs = ConfigManager(store, options.settings, _node_id(options))
+        await configs.load()
+        node_id = configs.get("node.id")
+        for directory in directories:
+            await asyncio.to_thread(directory.stamp, cluster_id, node_id)
+        listeners = await self._bind()
+        relics = _read_arenas(directories[0].path)
+        memory = machine.memory_budget() if options.memory is None else machine.Decision(options.memory, "--memory")
+        arena, arena_why = _arena(options.arena, memory.value)
+        config = PlaneConfig(
+            cores=list(options.cores) or machine.cores(),
+            memory=memory.value,
+            io=options.io,
+            arena=arena,
+            relics=relics,
+            lock_fds=[directory.lock_fd for directory in directories],
+            limits={name: configs.get(name) for name in PLANE_LIMITS},
+        )
+        self._undo.push_async_callback(plane.stop)
+        plane_facts = await plane.start(config, self._receive)
+        await asyncio.to_thread(_write_arenas, directories[0].path, [*relics, *plane_facts.arenas])
+        for directory in directories:
+            await asyncio.to_thread(directory.mark_dirty)
+        self._topics = topics = TopicManager(plane, store, configs, directories, node_id)
+        opened = await open_topics(topics)
+        await self._give_up_relics(relics, plane_facts.arenas, opened)
+        endpoints = _endpoints(options, listeners)
+        cluster = Cluster(cluster_id, node_id, endpoints, configs.get("broker.rack"))
+        context = Context(plane, store, topics, configs, cluster, logging.getLogger("fastlog.request"), Clock())
+        self._coordinator = context.coordinator = self._make_coordinator(context)
+        await self._coordinator.start()
+        self.context = context
+        self._dispatcher = Dispatcher(context)
+        metrics_port = await self._serve_metrics(*options.metrics) if options.metrics is not None else None
+        await plane.accept()
+        return Facts(
+            cores=config.cores,
+            memory=memory,
+            arena=arena,
+            arena_why=plane_facts.arena_why or arena_why,
+            plane=plane_facts,
+            directories=directories,
+            opened=opened,
+            listeners=listeners,
+            endpoints=endpoints,
+            metrics_port=metrics_port,
+            seconds=time.monotonic() - began,
+        )
+
+    def _receive(self, request: Request) -> None:
+        assert self._dispatcher is not None  # nothing is received before `accept`
+        self._dispatcher.submit(request)
+
+    async def _open_directories(self) -> list[DataDirectory]:
+        for path in self._options.data:
+            directory = await asyncio.to_thread(open_directory, path)
+            self._undo.callback(directory.close)
+            if any(other.path == directory.path for other in self._directories):
+                raise StartError(f"the data directory {directory.path} is given twice")
+            self._directories.append(directory)
+        return self._directories
+
+    async def _open_metadata(self, directories: Sequence[DataDirectory]) -> tuple[MetadataStore, str]:
+        path = directories[0].path / METADATA
+        if not path.exists():
+            for other in directories[1:]:
+                if (other.path / METADATA).exists():
+                    raise StartError(f"the metadata lie in {other.path}: give it first among the data directories")
+            used = next((directory for directory in directories if directory.cluster_id is not None), None)
+            if used is not None:
+                raise StartError(f"{used.path} belongs to cluster {used.cluster_id}, but {path} is missing: restore it from a backup")
+        store = await open_store(path)
+        self._undo.push_async_callback(store.close)
+        entry = await store.get(CLUSTER_ID_KEY)
+        if entry is not None:
+            return store, entry.value.decode()
+        cluster_id = random_id()
+        await store.write({CLUSTER_ID_KEY: cluster_id.encode()}, {CLUSTER_ID_KEY: ABSENT})
+        return store, cluster_id
+
+    async def _bind(self) -> list[ListenAddress]:
+        deadline = time.monotonic() + BIND_WAIT_S
+        while True:
+            try:
+                return await self._plane.bind(self._options.listen)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline or any(map(_answers, self._options.listen)):
+                    raise StartError(f"{error.strerror}: stop what listens there, or give another address with --listen") from error
+            await asyncio.sleep(0.05)
+
+    async def _give_up_relics(self, relics: Sequence[str], arenas: Sequence[str], opened: Opened) -> None:
+        """What killed processes left in memory is in the logs now, unless a partition that it may be of could not be opened."""
+        if relics and opened.offline:
+            log.warning("what a killed process left in %s is kept, as %d partitions are offline", ", ".join(relics), opened.offline)
+            self._kept_relics = list(relics)
+            return
+        await self._plane.drop_relics()
+        await asyncio.to_thread(_write_arenas, self._directories[0].path, list(arenas))
+
+    def _make_coordinator(self, context: Context) -> GroupService:
+        from fastlog.coordinator.service import GroupService
+
+        async def reserve_block() -> range:
+            return await reserve_producer_ids(context.store)
+
+        service = GroupService(context.plane, context.topics, context.configs.values, context.clock, reserve_block=reserve_block)
+        context.topics.on_delete(service.on_topic_deleted)
+        return service
+
+    async def _serve_metrics(self, host: str, port: int) -> int:
+        from fastlog.metrics import MetricsServer
+
+        server = MetricsServer(self._samples)
+        try:
+            bound = await server.start(host, port)
+        except OSError as error:
+            raise StartError(f"can't serve metrics on {host}:{port}: {error.strerror}") from error
+        self._undo.push_async_callback(server.stop)
+        return bound
+
+    def _samples(self) -> Iterator[Sample]:
+        from fastlog.metrics import Sample, counter_samples, process_samples, shard_samples
+
+        assert self._topics is not None
+        assert self._dispatcher is not None
+        assert self._coordinator is not None
+        yield from shard_samples(self._plane.stats())
+        yield Sample("fastlog_topics", len(self._topics))
+        yield Sample("fastlog_control_requests_total", self._dispatcher.requests, (), counter=True)
+        yield Sample("fastlog_control_failures_total", self._dispatcher.failures, (), counter=True)
+        yield Sample("fastlog_control_requests_running", self._dispatcher.running)
+        yield from counter_samples("fastlog_group_", self._coordinator.metrics)
+        for name, value in self._coordinator.gauges().items():
+            yield Sample(f"fastlog_group_{name}", value)
+        yield from process_samples()
+
+    async def stop(self) -> None:
+        """Ends everything in order, within fastlog.shutdown.timeout.ms and what closing the partitions takes."""
+        context, dispatcher = self.context, self._dispatcher
+        if context is None or dispatcher is None or self._topics is None or self._coordinator is None:
+            await self._undo.aclose()
+            return
+        timeout_ms = context.configs.get("fastlog.shutdown.timeout.ms")
+        drained = asyncio.ensure_future(self._plane.drain(timeout_ms))
+        await self._coordinator.stop()  # sends those who wait for their group on their way, so that draining can end
+        cut = await drained
+        if cut:
+            log.warning("%d connections were cut after %d ms: their requests had not ended", cut, timeout_ms)
+        await dispatcher.cancel()
+        torn = await self._topics.close()
+        for directory in self._directories:
+            if directory.id in torn:
+                log.warning("%s is not marked as left in order: the next start looks for the ends of its logs", directory.path)
+            else:
+                await asyncio.to_thread(directory.mark_clean)
+        if self._kept_relics:
+            await asyncio.to_thread(_write_arenas, self._directories[0].path, self._kept_relics)
+        else:
+            await asyncio.to_thread(remove_file, self._directories[0].path / ARENAS)
+        await self._undo.aclose()
+
+
+async def reserve_producer_ids(store: MetadataStore) -> range:
+    """The next block of producer ids, durably given out. Raises StoreError."""
+    entry = await store.get(PRODUCER_IDS_KEY)
+    first = int(entry.value) if entry is not None else 0
+    block = range(first, first + PRODUCER_ID_BLOCK)
+    await store.write({PRODUCER_IDS_KEY: str(block.stop).encode()}, {PRODUCER_IDS_KEY: entry.revision if entry is not None else ABSENT})
+    return block
+
+
+def _arena(wanted: str, memory: int) -> tuple[str | None, str]:
+    """The directory for append arenas, or None; and why. Raises StartError."""
+    if wanted == OFF:
+        return None, "switched off"
+    if wanted == AUTO:
+        return machine.arena_directory(memory)
+    if not Path(wanted).is_dir() or not machine.is_tmpfs(Path(wanted).resolve()):
+        raise StartError(f"--arena {wanted}: not a directory on a tmpfs")
+    return wanted, "--arena"
+
+
+def _node_id(options: ServeOptions) -> int:
+    return int(options.settings.get("node.id", options.settings.get("broker.id", "1")))
+
+
+def _endpoints(options: ServeOptions, listeners: Sequence[ListenAddress]) -> dict[str, Endpoint]:
+    """What clients of each listener are told. Port 0 in --advertise: the listener's own."""
+    endpoints: dict[str, Endpoint] = {}
+    everywhere = options.advertise.get("")
+    tcp = next((address for address in listeners if address.path is None), None)
+    for listener in listeners:
+        own = listener if listener.path is None else tcp
+        told = options.advertise.get(listener.name, everywhere)
+        if told is not None:
+            endpoints[listener.name] = Endpoint(told.host, told.port or (own.port if own is not None else 0))
+        elif own is not None:
+            endpoints[listener.name] = Endpoint(_reachable(own.host or ""), own.port)
+        else:
+            endpoints[listener.name] = Endpoint(f"unix:{listener.path}", 0)
+    return endpoints
+
+
+def _reachable(host: str) -> str:
+    """A name for clients: that of this machine where the broker listens on all of its addresses."""
+    return socket.gethostname() if host in ("", "0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+
+
+def _answers(address: ListenAddress) -> bool:
+    """Whether somebody listens there now."""
+    family = socket.AF_UNIX if address.path is not None else socket.AF_INET6 if ":" in (address.host or "") else socket.AF_INET
+    target: Any = address.path if address.path is not None else (address.host or "localhost", address.port)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(target)
+        except OSError:
+            return False
+        return True
+
+
+def _read_arenas(directory: Path) -> list[str]:
+    try:
+        found = json.loads((directory / ARENAS).read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        log.warning("%s is damaged (%s): what a killed process left in memory can't be found", directory / ARENAS, error)
+        return []
+    return [str(path) for path in found if os.path.lexists(str(path))]
+
+
+def _write_arenas(directory: Path, arenas: Sequence[str]) -> None:
+    replace_file(directory / ARENAS, json.dumps(list(arenas)).encode())
