@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+
 from fastlog.native.crc32c import checksum, kernels
 
 

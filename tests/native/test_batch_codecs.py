@@ -1,6 +1,7 @@
 """Compression: every way that clients write it, streams that are broken, and bombs; against the libraries called directly."""
 
 import gzip
+import os
 import random
 import struct
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastlog.native import batch as native
+from fastlog.native.compression import compress, decompress
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import Codec
 from tests.native import outside
@@ -36,15 +38,15 @@ def contents(n: int) -> list[bytes]:
 @pytest.mark.parametrize("size", SIZES)
 def test_there_and_back(codec: Codec, size: int) -> None:
     for data in contents(size):
-        assert outside.decompress(native.compress(data, codec), codec) == data
-        assert native.decompress(outside.compress(data, codec), codec) == data
+        assert outside.decompress(compress(data, codec), codec) == data
+        assert decompress(outside.compress(data, codec), codec) == data
 
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("level", [-5, 0, 1, 6, 9, 12, 17, 22])
 def test_levels(codec: Codec, level: int) -> None:
     data = text(150_000)
-    packed = native.compress(data, codec, level)
+    packed = compress(data, codec, level)
     assert outside.decompress(packed, codec) == data
     assert len(packed) < len(data) * 0.8
 
@@ -77,7 +79,7 @@ WAYS = {
 def test_ways_of_writing_it(codec: Codec, pack) -> None:  # type: ignore[no-untyped-def]
     for size in (1, 30_000, 300_000):
         for data in contents(size):
-            assert native.decompress(pack(data), codec) == data
+            assert decompress(pack(data), codec) == data
 
 
 def literal(data: bytes) -> bytes:
@@ -104,15 +106,15 @@ def test_snappy_back_references_of_any_length(distance: int) -> None:
     block = literal(start) + far_copy(64, distance) * 3 + literal(b"end") + far_copy(33, distance) * 2000
     size = 200_000 + 192 + 3 + 33 * 2000
     block = uvarint(size) + block
-    assert outside.unsnappy(block) == native.decompress(block, Codec.SNAPPY)
+    assert outside.unsnappy(block) == decompress(block, Codec.SNAPPY)
     framed = outside.JAVA_MAGIC + struct.pack(">iii", 1, 1, len(block)) + block
-    assert native.decompress(framed, Codec.SNAPPY) == outside.unsnappy(block)
-    assert native.decompress(framed + struct.pack(">i", len(block)) + block, Codec.SNAPPY) == outside.unsnappy(block) * 2
+    assert decompress(framed, Codec.SNAPPY) == outside.unsnappy(block)
+    assert decompress(framed + struct.pack(">i", len(block)) + block, Codec.SNAPPY) == outside.unsnappy(block) * 2
 
 
 def refused(packed: bytes, codec: Codec) -> bool:
     try:
-        native.decompress(packed, codec)
+        decompress(packed, codec)
     except ValueError:
         return True
     return False
@@ -167,8 +169,8 @@ def test_a_broken_stream_leaves_nothing_behind_for_the_next(codec: Codec) -> Non
     packed = outside.compress(data, codec)
     for n in (1, 10, len(packed) // 2, len(packed) - 1):
         refused(packed[:n], codec)
-        assert native.decompress(packed, codec) == data
-        assert outside.decompress(native.compress(data, codec), codec) == data
+        assert decompress(packed, codec) == data
+        assert outside.decompress(compress(data, codec), codec) == data
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -198,11 +200,11 @@ def memory(name: str) -> int:
 
 @contextmanager
 def growth_within(kib: int) -> Iterator[None]:
-    """Fails when resident memory grows by more at any moment inside."""
+    """Fails when resident memory grows by more at any moment inside; under AddressSanitizer, whose shadow grows too, it does not."""
     Path("/proc/self/clear_refs").write_text("5")  # starts the peak (VmHWM) anew
     before = memory("VmRSS")
     yield
-    assert memory("VmHWM") - before <= kib
+    assert memory("VmHWM") - before <= kib or "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 def zstd_bomb(size: int) -> bytes:
@@ -285,7 +287,7 @@ def test_zstd_windows_are_not_kept() -> None:
     asks = b"\x28\xb5\x2f\xfd" + b"\x00" + bytes([(27 - 10) << 3]) + (8 << 3 | 1).to_bytes(3, "little") + b"12345678"
     with growth_within(2000):
         for _ in range(20):
-            assert native.decompress(asks, Codec.ZSTD) == b"12345678"
+            assert decompress(asks, Codec.ZSTD) == b"12345678"
     too_wide = asks[:5] + bytes([(28 - 10) << 3]) + asks[6:]
     assert refused(too_wide, Codec.ZSTD)
 
@@ -299,7 +301,7 @@ def test_threads_have_contexts_of_their_own() -> None:
         chance = random.Random(seed)
         for _ in range(15):
             codec = chance.choice(CODECS)
-            if native.decompress(packed[codec], codec) != data or outside.decompress(native.compress(data, codec), codec) != data:
+            if decompress(packed[codec], codec) != data or outside.decompress(compress(data, codec), codec) != data:
                 wrong.append(codec)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]

@@ -4,6 +4,7 @@ import random
 
 import crc32c as outside
 import pytest
+
 from fastlog.native.crc32c import checksum, kernels
 
 # RFC 3720, appendix B.4, and the check value of the CRC catalogue ("123456789").

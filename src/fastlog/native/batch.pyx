@@ -7,30 +7,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastlog.native.bytes cimport get16, get32, get64, put16, put32, put64
+from fastlog.native.compression cimport FL_BAD, FL_BIG, FL_END, FL_MEMORY, FL_MORE, FlDeflate, FlInflate, deflate_add, deflate_begin, \
+    deflate_drop, deflate_end, inflate_close, inflate_next, inflate_open
 from fastlog.native.crc32c cimport crc32c
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint condition) noexcept
-
-cdef extern from "batch_impl.h" nogil:
-    enum:
-        FL_MORE
-        FL_END
-        FL_BAD
-        FL_BIG
-        FL_MEMORY
-    ctypedef struct FlInflate:
-        pass
-    int fl_inflate_open(FlInflate *s, int codec, const void *p, size_t n, void *buffer, size_t capacity, uint64_t max) noexcept
-    int fl_inflate_next(FlInflate *s, const uint8_t **piece, size_t *n) noexcept
-    void fl_inflate_close(FlInflate *s) noexcept
-    ctypedef struct FlDeflate:
-        uint8_t *out
-        size_t used
-    int fl_deflate_begin(FlDeflate *s, int codec, int level, uint64_t size, size_t head, size_t max) noexcept
-    int fl_deflate_add(FlDeflate *s, const void *p, size_t n) noexcept
-    int fl_deflate_end(FlDeflate *s) noexcept
-    void fl_deflate_drop(FlDeflate *s) noexcept
 
 cdef enum:                          # Kafka's error codes
     UNKNOWN_SERVER_ERROR = -1
@@ -135,7 +117,7 @@ cdef struct Source:
     const uint8_t *piece            # start of this piece
     uint64_t before                 # bytes in the pieces before it
     FlInflate *inflate              # NULL: there is one piece only
-    int status                      # of the last fl_inflate_next
+    int status                      # of the last inflate_next
     bint bad
 
 cdef struct Record:
@@ -150,7 +132,7 @@ cdef bint next_piece(Source *s) noexcept nogil:
     if s.inflate == NULL or s.status != FL_MORE:
         return False
     s.before += <uint64_t> (s.end - s.piece)
-    s.status = fl_inflate_next(s.inflate, &s.piece, &n)
+    s.status = inflate_next(s.inflate, &s.piece, &n)
     s.p = s.piece
     s.end = s.piece + n
     return s.status == FL_MORE
@@ -264,9 +246,9 @@ cdef int16_t open_records(Source *s, FlInflate *inflate, const uint8_t *p, const
     if codec == CODEC_NONE:
         s.end = p + info.size
         return NONE
-    status = fl_inflate_open(inflate, codec, p + BATCH_HEADER, info.size - BATCH_HEADER, scratch, scratch_len, inflate_max)
+    status = inflate_open(inflate, codec, p + BATCH_HEADER, info.size - BATCH_HEADER, scratch, scratch_len, inflate_max)
     if status != FL_END:
-        fl_inflate_close(inflate)
+        inflate_close(inflate)
         return codec_error(status)
     s.inflate = inflate
     s.status = FL_MORE
@@ -275,7 +257,7 @@ cdef int16_t open_records(Source *s, FlInflate *inflate, const uint8_t *p, const
 
 cdef void close_records(Source *s) noexcept nogil:
     if s.inflate != NULL:
-        fl_inflate_close(s.inflate)
+        inflate_close(s.inflate)
 
 
 cdef int16_t codec_error(int status) noexcept nogil:
@@ -500,7 +482,7 @@ cdef int batch_find_time(const uint8_t *p, size_t n, int64_t timestamp, void *sc
             break
         at = <int64_t> (<uint64_t> info.base_timestamp + <uint64_t> record.timestamp_delta)
         if at >= timestamp:
-            offset[0] = info.base_offset + record.offset_delta
+            offset[0] = <int64_t> (<uint64_t> info.base_offset + <uint64_t> record.offset_delta)
             found_ms[0] = at
             found = 1
             break
@@ -514,13 +496,13 @@ cdef int copy_records(Source *s, FlDeflate *out) noexcept nogil:
     """All records' bytes from one codec to the other: FL_END or an error of either."""
     cdef int status = FL_END
     while s.p != s.end or next_piece(s):
-        status = fl_deflate_add(out, s.p, <size_t> (s.end - s.p))
+        status = deflate_add(out, s.p, <size_t> (s.end - s.p))
         if status != FL_END:
             return status
         s.p = s.end
     if s.inflate != NULL and s.status != FL_END:
         return s.status
-    return fl_deflate_end(out)
+    return deflate_end(out)
 
 
 cdef int16_t recode_error(int status, const char **why) noexcept nogil:
@@ -538,6 +520,7 @@ cdef int16_t batch_recode(const uint8_t *p, size_t n, const BatchRules *rules, u
     cdef FlDeflate deflate
     cdef BatchInfo info
     cdef void *scratch
+    cdef uint64_t size
     cdef int codec = rules.codec
     cdef int status
     cdef int16_t error
@@ -559,14 +542,14 @@ cdef int16_t batch_recode(const uint8_t *p, size_t n, const BatchRules *rules, u
         free(scratch)
         why[0] = codec_why(error)
         return error
-    status = fl_deflate_begin(&deflate, codec, rules.level, 0 if source.inflate != NULL else n - BATCH_HEADER, BATCH_HEADER,
-                              rules.size_max)
+    size = 0 if source.inflate != NULL else n - BATCH_HEADER
+    status = deflate_begin(&deflate, codec, rules.level, size, BATCH_HEADER, rules.size_max)
     if status == FL_END:
         status = copy_records(&source, &deflate)
     close_records(&source)
     free(scratch)
     if status != FL_END:
-        fl_deflate_drop(&deflate)
+        deflate_drop(&deflate)
         if source.inflate != NULL and source.status < 0:
             why[0] = codec_why(codec_error(status))
             return codec_error(status)
@@ -703,50 +686,3 @@ def find_time(data, timestamp: int) -> tuple[int, int] | None:
     if found < 0:
         raise ValueError("the batch can't be decoded")
     return (offset, found_ms) if found else None
-
-
-def decompress(data, codec: int, size_max: int = 1 << 26) -> bytes:
-    """What `codec` (Codec) compressed; ValueError when it can't be decompressed or comes out larger than `size_max` bytes."""
-    cdef Held held = Held(data)
-    cdef FlInflate inflate
-    cdef const uint8_t *piece = NULL
-    cdef size_t n = 0
-    cdef int status
-    cdef list pieces = []
-    cdef void *scratch = malloc(BATCH_SCRATCH)
-    if scratch == NULL:
-        raise MemoryError
-    if held.n > INT32_MAX:
-        raise ValueError("too large")
-    status = fl_inflate_open(&inflate, codec, held.p, held.n, scratch, BATCH_SCRATCH, size_max)
-    try:
-        while status == FL_END or status == FL_MORE:
-            status = fl_inflate_next(&inflate, &piece, &n)
-            if status == FL_MORE:
-                pieces.append(PyBytes_FromStringAndSize(<const char *> piece, <Py_ssize_t> n))
-            elif status == FL_END:
-                return b"".join(pieces)
-    finally:
-        fl_inflate_close(&inflate)
-        free(scratch)
-    raise ValueError(reason(codec_why(codec_error(status))))
-
-
-def compress(data, codec: int, level: int = 0) -> bytes:
-    """`data` as the Java client compresses it with `codec` (Codec: 1..4); level 0 is the codec's default."""
-    cdef Held held = Held(data)
-    cdef FlDeflate deflate
-    cdef int status
-    if not CODEC_GZIP <= codec <= CODEC_ZSTD:
-        raise ValueError(f"no such codec: {codec}")
-    status = fl_deflate_begin(&deflate, codec, level, held.n, 0, INT32_MAX)
-    try:
-        if status == FL_END:
-            status = fl_deflate_add(&deflate, held.p, held.n)
-        if status == FL_END:
-            status = fl_deflate_end(&deflate)
-        if status != FL_END:
-            raise MemoryError
-        return PyBytes_FromStringAndSize(<char *> deflate.out, <Py_ssize_t> deflate.used)
-    finally:
-        fl_deflate_drop(&deflate)

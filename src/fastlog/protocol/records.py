@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fastlog.native.batch import compress, decompress, peek
+from fastlog.native.batch import peek
+from fastlog.native.compression import compress, decompress
 from fastlog.native.crc32c import checksum as crc32c
 
 if TYPE_CHECKING:

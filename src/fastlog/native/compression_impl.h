@@ -2,8 +2,8 @@
  * bytes in pieces. Contexts of zlib, lz4 and zstd are kept per thread, so a stream allocates nothing after a thread's first of its
  * kind; hence at most one Inflate and one Deflate of a codec may be open on a thread at a time.
  */
-#ifndef FASTLOG_BATCH_IMPL_H
-#define FASTLOG_BATCH_IMPL_H
+#ifndef FASTLOG_COMPRESSION_IMPL_H
+#define FASTLOG_COMPRESSION_IMPL_H
 
 #include <lz4frame.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
-/* Compression as a stream: see batch_impl.h. Written as the Java client writes it: gzip with a plain header, snappy in snappy-java's
+/* Compression as a stream: see compression_impl.h. Written as the Java client writes it: gzip with a plain header, snappy in snappy-java's
  * framing with 32 KiB blocks, one lz4 frame of independent 64 KiB blocks, one zstd frame.
  */
-#include "batch_impl.h"
+#include "compression_impl.h"
 #include "check.h"
 
 #include <lz4frame.h>

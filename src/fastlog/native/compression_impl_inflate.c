@@ -1,9 +1,9 @@
-/* Decompression as a stream: see batch_impl.h.
+/* Decompression as a stream: see compression_impl.h.
  *
  * What is accepted is what Kafka's broker accepts and every client can read back: one lz4 frame with independent blocks, snappy as
  * one block or in snappy-java's framing, gzip members, zstd frames; nothing behind the end.
  */
-#include "batch_impl.h"
+#include "compression_impl.h"
 #include "check.h"
 
 #include <endian.h>

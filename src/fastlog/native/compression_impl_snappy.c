@@ -1,9 +1,9 @@
-/* A streaming decoder of snappy blocks: see batch_impl.h. Format: google/snappy, format_description.txt.
+/* A streaming decoder of snappy blocks: see compression_impl.h. Format: google/snappy, format_description.txt.
  *
  * The library decodes a block only in one go into memory of its claimed size; this one decodes into a window, so that memory does
  * not follow what a stranger claims.
  */
-#include "batch_impl.h"
+#include "compression_impl.h"
 
 #include <endian.h>
 #include <string.h>
