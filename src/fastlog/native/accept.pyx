@@ -3,7 +3,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from fastlog.native.arena cimport (
-    BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_promote, arena_settle,
+    BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_promote, arena_settle,
     arena_take, chunk_label, chunk_publish,
 )
 from fastlog.native.batch cimport batch_stamp

@@ -29,7 +29,7 @@ cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil
 # Makes blocks for [from_, to) and grows the file to `to`; with less room than that at least to `least`. *got is where they end.
 cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t *got) noexcept nogil
 cdef int file_sync(int fd) noexcept nogil
-cdef int file_trim(int fd, int64_t size) noexcept nogil # truncates, durably
+cdef int file_trim(int fd, int64_t size) noexcept nogil         # truncates, durably
 cdef int dir_sync(const char *path) noexcept nogil
 # Puts a file in place durably but for its directory entry: written beside, flushed, renamed.
 cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil

@@ -1,8 +1,8 @@
 """The sparse offset and time indexes of one segment, in memory and in Kafka's file formats. Pure: no I/O.
 
 `.index`: pairs of big-endian int32 (offset relative to the base, position of the batch that ends with it); `.timeindex`: int64 timestamp
-and int32 relative offset: every record up to that offset is no later. One entry of each about every index.interval.bytes, the time entry only
-when it grows. Semantics as in Kafka 4.3: an offset entry names the last offset of the batch at `position`.
+and int32 relative offset: every record up to that offset is no later. One entry of each about every index.interval.bytes, the time entry
+only when it grows. As in Kafka 4.3 an offset entry names the last offset of the batch at `position`.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
@@ -47,8 +47,8 @@ cdef size_t index_bytes_held(const Index *ix) noexcept nogil
 # File contents. The encoders need offsets_n * OFFSET_ENTRY or times_n * TIME_ENTRY bytes.
 cdef void index_encode_offsets(const Index *ix, uint8_t *out) noexcept nogil
 cdef void index_encode_times(const Index *ix, uint8_t *out) noexcept nogil
-# Reads the files of a segment of `size` bytes whose last offset is below `next_offset`. Takes the longest prefix of entries that grow and lie
-# within the segment; returns 0, or -1: not whole entries, an entry out of order or range (then the index holds the prefix), or no memory.
+# Reads the files of a segment of `size` bytes whose last offset is below `next_offset`. Takes the longest prefix of entries that grow and
+# lie within the segment; 0, or -1: not whole entries, an entry out of order or range (then the index holds the prefix), or no memory.
 # Trailing zero entries, which Kafka preallocates, are no error.
 cdef int index_decode(Index *ix, const uint8_t *offsets, size_t offsets_len, const uint8_t *times, size_t times_len, int64_t size,
                       int64_t next_offset) noexcept nogil

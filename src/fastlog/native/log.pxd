@@ -187,6 +187,8 @@ cdef struct StoreStats:
 cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t why_len) noexcept nogil
 # Every partition must be closed. Unlinks the arena.
 cdef void store_close(Store *store) noexcept nogil
+# Frees a store as it is, writing nothing and leaving the arena: what a killed process leaves. Ring and pool are closed already.
+cdef void store_abandon(Store *store) noexcept nogil
 # Once per turn of the shard's loop, after its requests: submits the writes that gathered, runs timers. Returns the ns until it wants
 # to be called again, or -1 when only a completion can change anything.
 cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil

@@ -230,7 +230,7 @@ cdef void producers_snapshot(const Producers *p, uint8_t *out) noexcept nogil:
 cdef int producers_load(Producers *p, const uint8_t *data, size_t n) noexcept nogil:
     cdef const uint8_t *at = data + SNAPSHOT_HEAD
     cdef uint32_t count
-    cdef uint32_t i
+    cdef uint32_t _i
     cdef Producer *e
     cdef ProducerBatch *b
     producers_free(p)
@@ -241,7 +241,7 @@ cdef int producers_load(Producers *p, const uint8_t *data, size_t n) noexcept no
         return -1
     if get32(data + 2) != crc32c(0, data + SNAPSHOT_CRC_FROM, n - SNAPSHOT_CRC_FROM):
         return -1
-    for i in range(count):
+    for _i in range(count):
         e = get(p, <int64_t> get64(at))
         if e == NULL:
             producers_free(p)

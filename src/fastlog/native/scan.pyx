@@ -1,12 +1,12 @@
 """Walking the batches of a segment file. See scan.pxd."""
 from libc.errno cimport ENOMEM
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
 from fastlog.native.files cimport file_read
-from fastlog.native.index cimport Index, index_add
-from fastlog.native.producers cimport Producers, producers_add
+from fastlog.native.index cimport index_add
+from fastlog.native.producers cimport producers_add
 
 cdef extern from *:
     """

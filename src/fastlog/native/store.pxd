@@ -7,10 +7,10 @@ start of one segment's file. `position = segment.start + file position`.
 Flow. Calls and completions change a log's state and put it on the store's ready list (`log_ready`); `store_tick` then takes each ready
 log one step: parked appends, waiting reads, the next write, controls. So nothing re-enters a log half-way through.
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from fastlog.native.arena cimport Arena, Chunk, ChunkSet
 from fastlog.native.index cimport Index
-from fastlog.native.log cimport Append, LogCtl, LogSettings, Partition, Pin, Read, StoreConfig, StoreStats, TimeQuery
+from fastlog.native.log cimport Append, LogCtl, LogSettings, Partition, Read, StoreConfig, StoreStats, TimeQuery, Watch
 from fastlog.native.producers cimport Producers
 from fastlog.native.ring cimport Op, iovec
 from fastlog.native.timer cimport Timer, Timers
@@ -37,7 +37,6 @@ cdef extern from *:
     int64_t clock_ms "fl_clock_ms"() noexcept nogil     # wall clock, ms since the epoch
 
 cdef enum:
-    NONE_ = 0
     OFFSET_OUT_OF_RANGE = 1
     UNKNOWN_TOPIC_OR_PARTITION = 3
     MESSAGE_TOO_LARGE = 10
@@ -99,7 +98,7 @@ cdef struct LogState:
     StoreState *store
     Partition *part
     char *path
-    LogSettings settings
+    LogSettings *settings           # malloc'ed
     LogState *all_next
     LogState *all_prev
     # segments, oldest first; the last one is active
@@ -112,7 +111,7 @@ cdef struct LogState:
     Chunk *tail                     # chunk of the active segment that holds the newest byte, or NULL: then `partial` has the last block
     uint8_t *partial                # bytes of the last, partly filled block; malloc'ed
     int64_t recent_offset[16]       # first offsets of the newest batches and
-    int64_t recent_position[16]     #   their log positions
+    int64_t recent_position[16]     # their log positions
     uint32_t recent_n
     # log positions
     int64_t end                     # accepted
@@ -159,9 +158,12 @@ cdef struct LogState:
     LogState *chunk_next
     Read *reads                     # waiting for a load, an opening or a chunk
     bint reads_due
-    bint reads_starved
-    TimeQuery *queries
-    bint times_busy
+    bint reads_failed               # a load failed: reads that wait for it get an error
+    bint reads_starved              # in the store's line for chunks and loads
+    LogState *starved_next
+    TimeQuery *queries              # waiting for an opening or a look-up
+    bint times_busy                 # largest timestamps of rolled segments are being looked up
+    bint times_known
     LogCtl *controls
     Sequence sequences[4]
     uint32_t sequence_next
@@ -196,7 +198,9 @@ cdef struct Write:                  # a write, or a flush, under way
 cdef struct Load:                   # a read into chunks under way
     Op op                           # first
     Segment *segment
-    int64_t from_
+    int64_t from_                   # file position
+    int64_t length
+    int64_t valid                   # file position where the segment's bytes ended when it began
     int32_t n
     Load *next
     Chunk *chunks[16]
@@ -219,7 +223,7 @@ cdef struct LogJob:                 # work for a log that blocks
     void *more
 
 cdef struct StoreState:
-    StoreConfig config
+    StoreConfig *config             # malloc'ed, as is stats
     Arena *arena
     Timers timers
     LogState *logs
@@ -250,10 +254,14 @@ cdef struct StoreState:
     void *pins
     int32_t pins_n
     int32_t opens                   # log_open jobs out
-    uint32_t reads_starved
+    LogState *starved               # logs whose reads wait for a chunk or a Load
     uint64_t producers_max
     uint64_t producers_n
-    StoreStats stats
+    int32_t searches                # time queries that read
+    TimeQuery *search_line
+    TimeQuery *search_line_last
+    Watch *firing                   # watches that are due, out of their partitions' lists
+    StoreStats *stats
 
 
 cdef inline void log_ready(LogState *log) noexcept nogil:

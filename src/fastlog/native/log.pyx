@@ -1,0 +1,289 @@
+"""A partition's log: the door's functions, and the store's turn. See log.pxd; the work is done in the rooms behind it."""
+from libc.stdint cimport int32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_parked, tail_evicting
+from fastlog.native.arena cimport arena_close, arena_open
+from fastlog.native.control cimport control_open, control_start, control_step, log_free
+from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
+from fastlog.native.relics cimport RelicSet, relicset_drop, relicset_open
+from fastlog.native.slab cimport slab_free
+from fastlog.native.store cimport LogState, StoreState, log_moved
+from fastlog.native.timequery cimport timequeries_retry, timequery_start
+from fastlog.native.timer cimport timer_arm, timers_free, timers_init, timers_next, timers_run
+from fastlog.native.work cimport work_reap
+from fastlog.native.write cimport write_next, writes_free
+
+cdef extern from "check.h" nogil:
+    void FL_ASSERT(bint)
+
+cdef extern from *:
+    """
+    #include <sched.h>
+    #include <sys/resource.h>
+    static int64_t fl_open_files(void)
+    {
+        struct rlimit r;
+        return getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur > 1 << 20 ? 1 << 20 : (int64_t) r.rlim_cur;
+    }
+    """
+    int64_t fl_open_files() nogil
+    int sched_yield() nogil
+
+cdef enum:
+    OPEN_SEGMENTS_MIN = 64
+    OPEN_SEGMENTS_SHARE = 16        # of the descriptors that the process may have
+    WATCH_ARMED = 1
+    WATCH_FIRING = 2
+
+cdef struct Store:
+    StoreState state                # first: a Store * is a StoreState *
+
+cdef struct Log:
+    LogState state                  # first
+
+cdef struct Relics:
+    RelicSet set                    # first
+
+
+cdef inline StoreState *inside(const Store *store) noexcept nogil:
+    return <StoreState *> store
+
+
+cdef inline LogState *log_of(const Partition *part) noexcept nogil:
+    return <LogState *> part.log
+
+
+cdef int relics_open(Relics **out, const char **paths, int n, char *why, size_t why_len) noexcept nogil:
+    return relicset_open(<RelicSet **> out, paths, n, why, why_len)
+
+
+cdef void relics_drop(Relics *relics) noexcept nogil:
+    relicset_drop(<RelicSet *> relics)
+
+
+cdef int64_t relics_bytes(const Relics *relics) noexcept nogil:
+    return (<const RelicSet *> relics).bytes if relics != NULL else 0
+
+
+cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t why_len) noexcept nogil:
+    cdef StoreState *s = <StoreState *> calloc(1, sizeof(Store))
+    cdef int err
+    if s == NULL:
+        snprintf(why, why_len, "out of memory")
+        return -12
+    s.config = <StoreConfig *> malloc(sizeof(StoreConfig))
+    s.stats = <StoreStats *> calloc(1, sizeof(StoreStats))
+    if s.config == NULL or s.stats == NULL:
+        snprintf(why, why_len, "out of memory")
+        free(s.config)
+        free(s.stats)
+        free(s)
+        return -12
+    s.config[0] = config[0]
+    err = arena_open(&s.arena, config.memory, config.arena_path, config.shard, config.pool, config.home, tail_evicting, why, why_len)
+    if err:
+        free(s.config)
+        free(s.stats)
+        free(s)
+        return err
+    timers_init(&s.timers)
+    s.dirty_max = <int64_t> (config.memory // 4)
+    s.open_max = <int32_t> (fl_open_files() // OPEN_SEGMENTS_SHARE)
+    if s.open_max < OPEN_SEGMENTS_MIN:
+        s.open_max = OPEN_SEGMENTS_MIN
+    s.index_bytes_max = config.memory // 16
+    s.producers_max = config.memory // 16384
+    if s.producers_max < 4096:
+        s.producers_max = 4096
+    out[0] = <Store *> s
+    return 0
+
+
+cdef void release(StoreState *s, bint leave) noexcept nogil:
+    loads_free(s)
+    writes_free(s)
+    slab_free(&s.pins, &s.pins_n)
+    timers_free(&s.timers)
+    arena_close(s.arena, leave)
+    free(s.config)
+    free(s.stats)
+    free(s)
+
+
+cdef void store_close(Store *store) noexcept nogil:
+    cdef StoreState *s = inside(store)
+    FL_ASSERT(s.logs == NULL and s.opens == 0)
+    while s.arena.growing:
+        work_reap(s.config.home)
+        sched_yield()
+    release(s, False)
+
+
+cdef void store_abandon(Store *store) noexcept nogil:
+    cdef StoreState *s = inside(store)
+    cdef LogState *log = s.logs
+    cdef int32_t i
+    while s.logs != NULL:
+        log = s.logs
+        for i in range(log.segments_n):
+            log.segments[i].users = 0
+            log.segments[i].opening = False
+        log_free(log)
+    s.arena.growing = False
+    release(s, True)
+
+
+# ---- the turn
+
+cdef void step(LogState *log) noexcept nogil:
+    cdef StoreState *s = log.store
+    if log.active == NULL:
+        return
+    if log.parked != NULL:
+        accept_parked(log)
+    if log.reads_due:
+        reads_retry(log)
+        if log.queries != NULL:
+            timequeries_retry(log)
+    write_next(log)
+    if log.durable < log.end and log.flush.timer.slot == 0 and log.settings.flush_ms < <int64_t> 1 << 40:
+        timer_arm(&s.timers, &log.flush.timer, s.now_ns + log.settings.flush_ms * 1000000)
+    if log.controls != NULL:
+        control_step(log)
+
+
+cdef inline bint watch_due(const Watch *w) noexcept nogil:
+    return w.part.at.high_watermark > w.past or w.part.at.offline != 0 or log_of(w.part).closing != 0
+
+
+cdef void watch_remove(Watch *w, Watch **first) noexcept nogil:
+    if w.prev != NULL:
+        w.prev.next = w.next
+    else:
+        first[0] = w.next
+    if w.next != NULL:
+        w.next.prev = w.prev
+    w.next = NULL
+    w.prev = NULL
+    w.armed = 0
+
+
+cdef void watch_insert(Watch *w, Watch **first, int armed) noexcept nogil:
+    w.prev = NULL
+    w.next = first[0]
+    if w.next != NULL:
+        w.next.prev = w
+    first[0] = w
+    w.armed = armed
+
+
+cdef void fire(StoreState *s) noexcept nogil:
+    """Calls watches whose partition moved past them. They are set aside first, as `fired` may arm and disarm others."""
+    cdef LogState *log
+    cdef Watch *w
+    cdef Watch *following
+    while s.fire != NULL:
+        log = s.fire
+        s.fire = log.fire_next
+        log.firing = False
+        w = log.part.watches
+        while w != NULL:
+            following = w.next
+            if watch_due(w):
+                watch_remove(w, &log.part.watches)
+                watch_insert(w, &s.firing, WATCH_FIRING)
+            w = following
+    while s.firing != NULL:
+        w = s.firing
+        watch_remove(w, &s.firing)
+        w.fired(w)
+
+
+cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
+    cdef StoreState *s = inside(store)
+    cdef LogState *log
+    cdef LogState *last
+    cdef int64_t due
+    s.now_ns = now_ns
+    if s.arena.released != s.released_seen:
+        s.released_seen = s.arena.released
+        if s.chunk_line != NULL:
+            accept_chunk_line(s)
+        if s.starved != NULL:
+            reads_unstarve(s)
+    timers_run(&s.timers, now_ns)
+    last = s.ready_last
+    while s.ready != NULL:                  # those that were ready when the turn began
+        log = s.ready
+        s.ready = log.ready_next
+        if s.ready == NULL:
+            s.ready_last = NULL
+        log.ready = False
+        due = log == last
+        step(log)
+        if due:
+            break
+    fire(s)
+    if s.ready != NULL or s.fire != NULL:
+        return 0
+    if s.arena.released != s.released_seen and (s.chunk_line != NULL or s.starved != NULL):
+        return 0
+    due = timers_next(&s.timers)
+    if due < 0:
+        return -1
+    return due - now_ns if due > now_ns else 0
+
+
+cdef void store_stats(const Store *store, StoreStats *out) noexcept nogil:
+    cdef StoreState *s = inside(store)
+    out[0] = s.stats[0]
+    out.chunks = s.arena.ready
+    out.chunks_free = s.arena.free_count
+    out.chunks_pinned = s.arena.pinned
+    out.evictions = s.arena.evictions
+
+
+# ---- requests
+
+cdef void log_open(Store *store, LogOpen *o) noexcept nogil:
+    control_open(inside(store), o)
+
+
+cdef void log_control(Store *store, LogCtl *c) noexcept nogil:
+    control_start(log_of(c.part), c)
+
+
+cdef void log_append(Store *store, Append *a) noexcept nogil:
+    accept_append(log_of(a.part), a)
+
+
+cdef void log_read(Store *store, Read *r) noexcept nogil:
+    read_start(log_of(r.part), r)
+
+
+cdef void log_release(Store *store, Read *r) noexcept nogil:
+    read_release(inside(store), r)
+
+
+cdef void log_find_time(Store *store, TimeQuery *q) noexcept nogil:
+    timequery_start(log_of(q.part), q)
+
+
+cdef void log_watch(Store *store, Watch *w) noexcept nogil:
+    FL_ASSERT(not w.armed)
+    watch_insert(w, &w.part.watches, WATCH_ARMED)
+    if watch_due(w):
+        log_moved(log_of(w.part))
+
+
+cdef void log_unwatch(Store *store, Watch *w) noexcept nogil:
+    if w.armed == WATCH_ARMED:
+        watch_remove(w, &w.part.watches)
+    elif w.armed == WATCH_FIRING:
+        watch_remove(w, &inside(store).firing)
+
+
+cdef void partition_free(Store *store, Partition *part) noexcept nogil:
+    FL_ASSERT(part.watches == NULL and log_of(part).active == NULL)
+    log_free(log_of(part))

@@ -1,0 +1,426 @@
+"""Reading a log. See read.pxd."""
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+from fastlog.native.arena cimport (
+    CHUNK, CHUNK_COLD, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle, arena_take,
+    arena_unpin,
+)
+from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
+from fastlog.native.bytes cimport get32, get64
+from fastlog.native.index cimport index_position
+from fastlog.native.log cimport Partition, Pin, Read
+from fastlog.native.ring cimport Op, ring_readv
+from fastlog.native.segment cimport segment_of, segment_ready, segment_unuse, segment_use
+from fastlog.native.slab cimport slab_get, slab_put
+from fastlog.native.store cimport (
+    KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence, StoreState,
+    UNKNOWN_TOPIC_OR_PARTITION, log_ready,
+)
+
+cdef enum:
+    DONE = 0
+    WAIT = 1
+    PEEK = 27                       # bytes of a batch header up to the last offset delta
+    AHEAD_MAX = 2097152             # bytes read ahead of a reader
+
+
+cdef void starve(LogState *log) noexcept nogil:
+    if not log.reads_starved:
+        log.reads_starved = True
+        log.starved_next = log.store.starved
+        log.store.starved = log
+
+
+cdef void leave_starved(LogState *log) noexcept nogil:
+    cdef LogState **at = &log.store.starved
+    if not log.reads_starved:
+        return
+    while at[0] != log:
+        at = &at[0].starved_next
+    at[0] = log.starved_next
+    log.reads_starved = False
+
+
+cdef void reads_unstarve(StoreState *s) noexcept nogil:
+    cdef LogState *log = s.starved
+    s.starved = NULL
+    while log != NULL:
+        log.reads_starved = False
+        log.reads_due = True
+        log_ready(log)
+        log = log.starved_next
+
+
+cdef Load *load_get(StoreState *s) noexcept nogil:
+    cdef Load *job = s.loads_free
+    if job != NULL:
+        s.loads_free = job.next
+        return job
+    if s.loads_n >= LOADS_MAX:
+        return NULL
+    job = <Load *> calloc(1, sizeof(Load))
+    if job != NULL:
+        s.loads_n += 1
+    return job
+
+
+cdef void loads_free(StoreState *s) noexcept nogil:
+    cdef Load *job
+    while s.loads_free != NULL:
+        job = s.loads_free
+        s.loads_free = job.next
+        free(job)
+
+
+cdef void load_done(Op *op) noexcept nogil:
+    cdef Load *job = <Load *> op
+    cdef Segment *seg = job.segment
+    cdef LogState *log = seg.log
+    cdef StoreState *s = log.store
+    cdef Chunk *c
+    cdef int64_t got = op.res if op.res > 0 else 0
+    cdef int64_t want
+    cdef int32_t i
+    for i in range(job.n):
+        c = job.chunks[i]
+        c.busy = 0
+        want = job.valid - c.window
+        if want > <int64_t> job.iov[i].iov_len:
+            want = <int64_t> job.iov[i].iov_len
+        if c.set != NULL and got >= want:
+            if c.kind == CHUNK_COLD:
+                c.end = <uint32_t> want
+            c.start = 0
+        elif c.set != NULL:
+            if i == 0:
+                log.reads_failed = True         # nothing came of it; the later pieces of a short read are simply asked for again
+            if c.kind == CHUNK_COLD:
+                arena_drop(s.arena, c)
+        arena_settle(s.arena, c)
+        got -= <int64_t> job.iov[i].iov_len
+    s.stats.reads_disk += 1
+    if op.res > 0:
+        s.stats.read_bytes_disk += <uint64_t> op.res
+    job.next = s.loads_free
+    s.loads_free = job
+    log.loads -= 1
+    log.reads_due = True
+    log_ready(log)
+    if s.starved != NULL:
+        s.arena.released += 1
+    segment_unuse(s, seg)
+
+
+cdef bint covers(const Chunk *c, int64_t from_, int64_t to) noexcept nogil:
+    """Whether the chunk has file positions [from_, to), of which those in its window count."""
+    if c == NULL or from_ - c.window < c.start:
+        return False
+    return c.end >= (to - c.window if to < c.window + CHUNK else CHUNK)
+
+
+cdef bint load(LogState *log, Segment *seg, int64_t from_, int64_t to) noexcept nogil:
+    """Starts reading what of file positions [from_, to) is neither in memory nor on its way. False: no chunk or Load was left."""
+    cdef StoreState *s = log.store
+    cdef int64_t window = from_ & ~(<int64_t> CHUNK - 1)
+    cdef int64_t valid = log.written - seg.start        # what is not written is in memory
+    cdef Load *job = NULL
+    cdef Chunk *c
+    cdef bint whole
+    cdef bint enough = True
+    if valid > seg.size:
+        valid = seg.size
+    if to > valid:
+        to = valid
+    while window < to:
+        c = arena_find(s.arena, &seg.chunks, window)
+        if c != NULL and c.kind == CHUNK_COLD and not c.busy and c.end < CHUNK and c.window + c.end < valid:
+            arena_drop(s.arena, c)              # loaded when the segment was shorter
+            c = NULL
+        whole = c == NULL
+        if c != NULL and (c.busy or c.start == 0):
+            if job != NULL:
+                submit(log, job)
+                job = NULL
+            window += CHUNK
+            continue
+        if job == NULL:
+            job = load_get(s)
+            if job == NULL:
+                enough = False
+                break
+            job.n = 0
+            job.segment = seg
+            job.from_ = window
+            job.length = 0
+            job.valid = valid
+        if whole:
+            c = arena_take(s.arena, CHUNK_COLD, &seg.chunks, window)
+            if c == NULL:
+                enough = False
+                break
+        else:
+            arena_hold(s.arena, c)
+        c.busy = 1
+        job.chunks[job.n] = c
+        job.iov[job.n].iov_base = c.data
+        job.iov[job.n].iov_len = CHUNK if whole else c.start
+        job.length += CHUNK if whole else c.start
+        job.n += 1
+        if job.n == LOAD_CHUNKS or not whole:
+            submit(log, job)
+            job = NULL
+        window += CHUNK
+    if job != NULL:
+        submit(log, job)
+    if not enough:
+        starve(log)
+    return enough
+
+
+cdef void submit(LogState *log, Load *job) noexcept nogil:
+    if job.n == 0:
+        job.next = log.store.loads_free
+        log.store.loads_free = job
+        return
+    job.op.done = load_done
+    segment_use(job.segment)
+    log.loads += 1
+    ring_readv(log.store.config.ring, &job.op, job.segment.fd, job.iov, job.n, job.from_)
+
+
+cdef bint peek(LogState *log, Segment *seg, int64_t at, uint8_t *out) noexcept nogil:
+    """PEEK bytes at a file position, if they are in memory."""
+    cdef int64_t window = at & ~(<int64_t> CHUNK - 1)
+    cdef int64_t first = window + CHUNK - at
+    cdef Chunk *c = arena_find(log.store.arena, &seg.chunks, window)
+    if not covers(c, at, at + PEEK):
+        return False
+    if first >= PEEK:
+        memcpy(out, c.data + (at - window), PEEK)
+        return True
+    memcpy(out, c.data + (at - window), <size_t> first)
+    c = arena_find(log.store.arena, &seg.chunks, window + CHUNK)
+    if not covers(c, window + CHUNK, at + PEEK):
+        return False
+    memcpy(out + first, c.data, <size_t> (PEEK - first))
+    return True
+
+
+cdef int64_t recent_position(const LogState *log, int64_t offset) noexcept nogil:
+    """Log position of the newest batch that starts at or before the offset, if it is among the newest; else -1."""
+    cdef uint32_t n = log.recent_n if log.recent_n < RECENT else RECENT
+    cdef uint32_t i
+    for i in range(n):
+        if log.recent_offset[(log.recent_n - 1 - i) % RECENT] <= offset:
+            return log.recent_position[(log.recent_n - 1 - i) % RECENT]
+    return -1
+
+
+cdef void read_ahead(LogState *log, Segment *seg, int64_t at, int64_t length) noexcept nogil:
+    """Notes a cold read of file positions [at, at + length), and loads what follows if it continued one before it."""
+    cdef int64_t start = seg.start + at
+    cdef Sequence *q = NULL
+    cdef int32_t i
+    for i in range(SEQUENTIAL):
+        if log.sequences[i].low <= start <= log.sequences[i].high and log.sequences[i].high:
+            q = &log.sequences[i]
+            q.ahead = q.ahead * 2 if q.ahead else 2 * length
+            if q.ahead > AHEAD_MAX:
+                q.ahead = AHEAD_MAX
+            break
+    if q == NULL:
+        q = &log.sequences[log.sequence_next % SEQUENTIAL]
+        log.sequence_next += 1
+        q.ahead = 0
+    q.low = start + 1
+    q.high = start + length
+    if q.ahead == 0:
+        return
+    if arena_available(log.store.arena, CHUNK_COLD) > 2 * <uint32_t> (q.ahead // CHUNK):
+        load(log, seg, at + length, at + length + q.ahead)
+    if seg.rolled and at + length + q.ahead >= seg.size:
+        segment_ready(log, segment_after(log, seg))
+
+
+cdef Segment *segment_after(const LogState *log, const Segment *seg) noexcept nogil:
+    cdef int32_t i = log.segments_n - 1
+    while log.segments[i - 1] != seg:
+        i -= 1
+    return log.segments[i]
+
+
+cdef int pin(LogState *log, Read *r, Segment *seg, int64_t at, int64_t length) noexcept nogil:
+    """Pins file positions [at, at + length), all in memory."""
+    cdef StoreState *s = log.store
+    cdef Pin **last = &r.pins
+    cdef Pin *p
+    cdef Chunk *c
+    cdef int64_t window
+    cdef int64_t n
+    while length:
+        window = at & ~(<int64_t> CHUNK - 1)
+        c = arena_find(s.arena, &seg.chunks, window)
+        p = <Pin *> slab_get(&s.pins, &s.pins_n, sizeof(Pin))
+        if p == NULL:
+            return -1
+        n = window + CHUNK - at
+        if n > length:
+            n = length
+        arena_pin(s.arena, c)
+        p.base = c.data + (at - window)
+        p.length = <uint32_t> n
+        p.chunk = c
+        p.next = NULL
+        last[0] = p
+        last = &p.next
+        r.bytes += <uint32_t> n
+        at += n
+        length -= n
+    return 0
+
+
+cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
+    cdef Partition *part = log.part
+    cdef StoreState *s = log.store
+    cdef Segment *seg
+    cdef Chunk *c
+    cdef uint8_t head[PEEK]
+    cdef int64_t limit = part.at.log_end if r.to_log_end else part.at.high_watermark
+    cdef int64_t limit_position = log.end if r.to_log_end else log.visible
+    cdef int64_t at
+    cdef int64_t size
+    cdef int64_t length
+    cdef int64_t end
+    cdef int64_t reached
+    cdef bint cold = again
+    r.log_start = part.at.log_start
+    r.high_watermark = part.at.high_watermark
+    r.last_stable = part.at.last_stable
+    if log.closing:
+        r.error = UNKNOWN_TOPIC_OR_PARTITION
+        return DONE
+    if part.at.offline:
+        r.error = <int16_t> part.at.offline
+        return DONE
+    if r.offset < part.at.log_start or r.offset > part.at.log_end:
+        r.error = OFFSET_OUT_OF_RANGE
+        return DONE
+    if r.bytes_max <= 0 or r.offset >= limit:
+        return DONE
+    seg = segment_of(log, r.offset)
+    at = recent_position(log, r.offset)
+    if at >= seg.start:
+        at -= seg.start
+    else:
+        at = -1
+    while True:                                 # the batch that holds the offset
+        if (at < 0 or seg.rolled) and not segment_ready(log, seg):
+            if seg.fd == -2:
+                seg.fd = -1
+                r.error = KAFKA_STORAGE_ERROR
+                return DONE
+            return WAIT
+        if at < 0:
+            at = index_position(seg.index, r.offset)
+        if not peek(log, seg, at, head):
+            length = r.bytes_max if r.bytes_max > CHUNK else CHUNK
+            if length > LOAD_CHUNKS * CHUNK:
+                length = LOAD_CHUNKS * CHUNK
+            load(log, seg, at, at + length)
+            return WAIT
+        size = <int64_t> <int32_t> get32(head + 8) + BATCH_PREFIX
+        if size < BATCH_HEADER or at + size > seg.size:
+            r.error = KAFKA_STORAGE_ERROR
+            return DONE
+        if <int64_t> get64(head) + <int32_t> get32(head + 23) >= r.offset:
+            break
+        at += size
+        if at >= seg.size:                      # the offset fell into a gap that compaction left
+            if seg == log.active:
+                return DONE
+            seg = segment_after(log, seg)
+            at = 0
+    end = seg.size
+    if limit_position - seg.start < end:
+        end = limit_position - seg.start
+    if at >= end or (size > r.bytes_max and not r.whole_first):
+        return DONE
+    length = size if size > r.bytes_max else r.bytes_max
+    if length > end - at:
+        length = end - at
+    reached = at
+    while reached < at + length:                # what of it is in memory
+        c = arena_find(s.arena, &seg.chunks, reached & ~(<int64_t> CHUNK - 1))
+        if not covers(c, reached, at + length):
+            break
+        cold = cold or c.kind == CHUNK_COLD
+        reached = c.window + CHUNK
+    if reached < at + length:
+        load(log, seg, reached, at + length)
+        if reached - at < size or (not again and reached - at < length // 2):
+            return WAIT
+        length = reached - at
+        cold = True
+    if not again:
+        s.stats.read_bytes_memory += <uint64_t> length
+    if pin(log, r, seg, at, length) != 0:
+        read_release(s, r)
+        r.error = KAFKA_STORAGE_ERROR
+        return DONE
+    if cold:
+        read_ahead(log, seg, at, length)
+    return DONE
+
+
+cdef void read_start(LogState *log, Read *r) noexcept nogil:
+    r.error = 0
+    r.bytes = 0
+    r.pins = NULL
+    r.next = NULL
+    if attempt(log, r, False) == DONE:
+        r.done(r)
+        return
+    r.next = log.reads
+    log.reads = r
+
+
+cdef void reads_retry(LogState *log) noexcept nogil:
+    cdef Read *r = log.reads
+    cdef Read *following
+    cdef bint failed = log.reads_failed
+    log.reads = NULL
+    log.reads_due = False
+    log.reads_failed = False
+    while r != NULL:
+        following = r.next
+        r.next = NULL
+        if failed and not log.part.at.offline:
+            r.error = KAFKA_STORAGE_ERROR
+            r.done(r)
+        elif attempt(log, r, True) == DONE:
+            r.done(r)
+        else:
+            r.next = log.reads
+            log.reads = r
+        r = following
+
+
+cdef void reads_fail(LogState *log, int16_t error) noexcept nogil:
+    cdef Read *r
+    while log.reads != NULL:
+        r = log.reads
+        log.reads = r.next
+        r.next = NULL
+        r.error = error
+        r.done(r)
+
+
+cdef void read_release(StoreState *s, Read *r) noexcept nogil:
+    cdef Pin *p
+    while r.pins != NULL:
+        p = r.pins
+        r.pins = p.next
+        arena_unpin(s.arena, <Chunk *> p.chunk)
+        slab_put(&s.pins, &s.pins_n, p)
+    r.bytes = 0

@@ -1,0 +1,719 @@
+"""Opening a partition's directory. See recovery.pxd."""
+from libc.errno cimport EEXIST, EINVAL, EIO, ENOENT, ENOMEM, errno
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc, qsort, realloc, strtoll
+from libc.string cimport memcmp, memcpy, memset, strcmp, strerror, strlen, strncmp
+from fastlog.native.arena cimport BLOCK
+from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
+from fastlog.native.files cimport (
+    PATH_MAX_, dir_make, dir_sync, file_close, file_get, file_open, file_put, file_read, file_rename, file_size, file_size_at,
+    file_sync, file_trim, file_unlink, path_join, path_of,
+)
+from fastlog.native.index cimport Index, index_decode, index_encode_offsets, index_encode_times, index_free, index_init, index_seal
+from fastlog.native.index cimport OFFSET_ENTRY, TIME_ENTRY
+from fastlog.native.producers cimport producers_free, producers_init, producers_load
+from fastlog.native.relics cimport relic_apply, relic_has
+from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
+
+cdef extern from *:
+    """
+    #include <dirent.h>
+    #include <errno.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
+    """
+    void *fl_aligned(size_t n) nogil
+    struct dirent:
+        char d_name[256]
+    ctypedef struct DIR:
+        pass
+    DIR *opendir(const char *path) nogil
+    dirent *readdir(DIR *d) nogil
+    int closedir(DIR *d) nogil
+
+cdef enum:
+    STORAGE = 56                    # KAFKA_STORAGE_ERROR
+    INCONSISTENT_TOPIC_ID = 103
+    SNAPSHOT_MAX = 1073741824       # bytes of a file of ours that is read whole
+    DIGITS = 20
+
+
+cdef struct Numbers:                # a growing list
+    int64_t *at
+    int32_t n
+    int32_t cap
+
+
+cdef struct Listing:                # of the directory
+    Numbers logs
+    Numbers snapshots
+    bint next_segment
+
+
+cdef int failed(Recovery *r, const char *what, int err) noexcept nogil:
+    r.error = STORAGE
+    snprintf(r.why, sizeof(r.why), "%s: %s", what, strerror(err))
+    return -1
+
+
+cdef int number_add(Numbers *list, int64_t v) noexcept nogil:
+    cdef int64_t *grown
+    if list.n == list.cap:
+        grown = <int64_t *> realloc(list.at, <size_t> (list.cap * 2 + 8) * sizeof(int64_t))
+        if grown == NULL:
+            return ENOMEM
+        list.at = grown
+        list.cap = list.cap * 2 + 8
+    list.at[list.n] = v
+    list.n += 1
+    return 0
+
+
+cdef int by_number(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const int64_t *> a)[0]
+    cdef int64_t y = (<const int64_t *> b)[0]
+    return -1 if x < y else (1 if x > y else 0)
+
+
+cdef bint ends(const char *name, const char *suffix) noexcept nogil:
+    cdef size_t n = strlen(name)
+    cdef size_t m = strlen(suffix)
+    return n >= m and memcmp(name + n - m, suffix, m) == 0
+
+
+cdef bint numbered(const char *name, const char *suffix, int64_t *out) noexcept nogil:
+    cdef int i
+    if strlen(name) < DIGITS or strcmp(name + DIGITS, suffix) != 0:
+        return False
+    for i in range(DIGITS):
+        if name[i] < b'0' or name[i] > b'9':
+            return False
+    out[0] = strtoll(name, NULL, 10)
+    return True
+
+
+cdef int list_dir(Recovery *r, Listing *l) noexcept nogil:
+    """Segments and snapshots, sorted. What an interrupted deletion or write left is removed."""
+    cdef DIR *d = opendir(r.path)
+    cdef dirent *entry
+    cdef char path[PATH_MAX_]
+    cdef int64_t number
+    cdef int err = 0
+    if d == NULL:
+        return failed(r, "cannot list the directory", errno)
+    while not err:
+        entry = readdir(d)
+        if entry == NULL:
+            break
+        if numbered(entry.d_name, ".log", &number):
+            err = number_add(&l.logs, number)
+        elif numbered(entry.d_name, ".snapshot", &number):
+            err = number_add(&l.snapshots, number)
+        elif strcmp(entry.d_name, "next.segment") == 0:
+            l.next_segment = True
+        elif ends(entry.d_name, ".swap"):
+            r.error = STORAGE
+            snprintf(r.why, sizeof(r.why), "%.100s: another broker's interrupted compaction must be finished by it first", entry.d_name)
+            closedir(d)
+            return -1
+        elif ends(entry.d_name, ".deleted") or ends(entry.d_name, ".tmp") or ends(entry.d_name, ".cleaned"):
+            err = path_join(path, r.path, entry.d_name)
+            if not err:
+                err = file_unlink(path)
+    closedir(d)
+    if err:
+        return failed(r, "cannot list the directory", err)
+    if l.logs.n:
+        qsort(l.logs.at, <size_t> l.logs.n, sizeof(int64_t), by_number)
+    if l.snapshots.n:
+        qsort(l.snapshots.at, <size_t> l.snapshots.n, sizeof(int64_t), by_number)
+    return 0
+
+
+cdef void base64_id(const uint8_t *id, char *out) noexcept nogil:
+    """A topic id as Kafka prints it: URL-safe base64 without padding, 22 characters."""
+    cdef const char *digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    cdef uint64_t bits = 0
+    cdef int held = 0
+    cdef int i
+    cdef int n = 0
+    for i in range(16):
+        bits = (bits << 8) | id[i]
+        held += 8
+        while held >= 6:
+            held -= 6
+            out[n] = digits[(bits >> held) & 63]
+            n += 1
+    out[n] = digits[(bits << (6 - held)) & 63]
+    out[n + 1] = 0
+
+
+cdef int check_topic_id(Recovery *r) noexcept nogil:
+    """`partition.metadata`: as Kafka writes it; made when missing."""
+    cdef char path[PATH_MAX_]
+    cdef char id[32]
+    cdef char text[128]
+    cdef uint8_t *data = NULL
+    cdef size_t n = 0
+    cdef size_t length
+    cdef size_t i
+    cdef int err
+    base64_id(r.topic_id, id)
+    length = <size_t> snprintf(text, sizeof(text), "version: 0\ntopic_id: %s", id)
+    path_join(path, r.path, "partition.metadata")
+    err = file_get(path, 4096, &data, &n)
+    if err == ENOENT:
+        err = file_put(r.path, "partition.metadata", text, length)
+        return failed(r, "cannot write partition.metadata", err) if err else 0
+    if err:
+        return failed(r, "cannot read partition.metadata", err)
+    i = 0
+    while i + 32 <= n and strncmp(<const char *> data + i, "topic_id: ", 10) != 0:
+        i += 1
+    if i + 32 > n or memcmp(data + i + 10, id, 22) != 0:
+        r.error = INCONSISTENT_TOPIC_ID
+        snprintf(r.why, sizeof(r.why), "the directory belongs to another topic: partition.metadata does not name topic id %s", id)
+        free(data)
+        return -1
+    free(data)
+    return 0
+
+
+cdef int open_segment(Recovery *r, const char *path, bint create, int *fd, bint *direct, int64_t *size) noexcept nogil:
+    fd[0] = file_open(path, True, create, direct)
+    if fd[0] < 0:
+        return failed(r, "cannot open a segment", -fd[0])
+    size[0] = file_size(fd[0])
+    if size[0] < 0:
+        file_close(fd[0])
+        return failed(r, "cannot open a segment", <int> -size[0])
+    return 0
+
+
+cdef int load_index(Recovery *r, Index *ix, int64_t base, int64_t size) noexcept nogil:
+    """The index files of a segment; -1 when missing or wrong (the index is then empty)."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *offsets = NULL
+    cdef uint8_t *times = NULL
+    cdef size_t offsets_n = 0
+    cdef size_t times_n = 0
+    cdef int bad
+    path_of(path, r.path, base, ".index")
+    bad = file_get(path, SNAPSHOT_MAX, &offsets, &offsets_n)
+    path_of(path, r.path, base, ".timeindex")
+    if not bad:
+        bad = file_get(path, SNAPSHOT_MAX, &times, &times_n)
+    if not bad:
+        bad = index_decode(ix, offsets, offsets_n, times, times_n, size, base + (<int64_t> 1 << 31))
+    free(offsets)
+    free(times)
+    if bad:
+        index_free(ix)
+        return -1
+    return 0
+
+
+cdef int write_index(Recovery *r, Index *ix) noexcept nogil:
+    cdef char name[64]
+    cdef uint8_t *data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
+    cdef int err
+    if data == NULL:
+        return ENOMEM
+    index_seal(ix)
+    index_encode_times(ix, data)
+    snprintf(name, 64, "%020lld.timeindex", <long long> ix.base_offset)
+    err = file_put(r.path, name, data, <size_t> ix.times_n * TIME_ENTRY)
+    if not err:
+        index_encode_offsets(ix, data)
+        snprintf(name, 64, "%020lld.index", <long long> ix.base_offset)
+        err = file_put(r.path, name, data, <size_t> ix.offsets_n * OFFSET_ENTRY)
+    free(data)
+    return err
+
+
+cdef void scan_set(Scan *s, Recovery *r, int fd, int64_t size, Index *ix, int64_t offset) noexcept nogil:
+    memset(s, 0, sizeof(Scan))
+    s.fd = fd
+    s.to = size
+    s.interval = r.settings.index_interval_bytes
+    s.index = ix
+    s.offset = offset
+    s.leader_epoch = r.leader_epoch
+
+
+cdef int walk_tail(Recovery *r, int fd, int64_t size, Index *ix, Scan *s) noexcept nogil:
+    """Walks headers from the last index entry of a whole segment to its end. 0 when it ends exactly there, 1 when not, -1 on failure."""
+    cdef int err
+    scan_set(s, r, fd, size, ix, ix.base_offset)
+    s.gaps = True
+    s.at = ix.last_position
+    err = scan_run(s)
+    if err:
+        return failed(r, "cannot read a segment", err)
+    return 0 if s.at == size else 1
+
+
+cdef int read_first_timestamp(Recovery *r, int fd) noexcept nogil:
+    cdef uint8_t *buf = <uint8_t *> fl_aligned(BLOCK)
+    cdef BatchInfo info
+    cdef int64_t n
+    if buf == NULL:
+        return failed(r, "cannot read a segment", ENOMEM)
+    n = file_read(fd, buf, BLOCK, 0)
+    if n >= BATCH_HEADER and batch_peek(buf, BATCH_HEADER, &info) == PEEK_OK:
+        r.first_timestamp = info.max_timestamp
+    free(buf)
+    return failed(r, "cannot read a segment", <int> -n) if n < 0 else 0
+
+
+cdef int load_producers(Recovery *r, Listing *l, int64_t end, int64_t *from_) noexcept nogil:
+    """The newest valid snapshot at or before offset `end`: *from_ is where it stands, or the log's start without one."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data
+    cdef size_t n = 0
+    cdef int32_t i = l.snapshots.n - 1
+    from_[0] = l.logs.at[0]
+    while i >= 0:
+        if l.snapshots.at[i] <= end:
+            path_of(path, r.path, l.snapshots.at[i], ".snapshot")
+            data = NULL
+            if file_get(path, SNAPSHOT_MAX, &data, &n) == 0 and producers_load(&r.producers, data, n) == 0:
+                free(data)
+                from_[0] = l.snapshots.at[i]
+                return 0
+            free(data)
+            file_unlink(path)
+        i -= 1
+    producers_free(&r.producers)
+    return 0
+
+
+cdef int replay_producers(Recovery *r, Listing *l, int64_t from_, int64_t end) noexcept nogil:
+    """Brings producer state from offset `from_` to `end` by the headers of the segments between, which are whole."""
+    cdef char path[PATH_MAX_]
+    cdef Scan s
+    cdef bint direct
+    cdef int64_t size
+    cdef int32_t i
+    cdef int fd
+    cdef int err
+    for i in range(l.logs.n):
+        if l.logs.at[i] >= end or (i + 1 < l.logs.n and l.logs.at[i + 1] <= from_):
+            continue
+        path_of(path, r.path, l.logs.at[i], ".log")
+        if open_segment(r, path, False, &fd, &direct, &size) < 0:
+            return -1
+        scan_set(&s, r, fd, size, NULL, l.logs.at[i])
+        s.gaps = True
+        s.producers = &r.producers
+        s.producers_from = from_
+        err = scan_run(&s)
+        file_close(fd)
+        if err:
+            return failed(r, "cannot read a segment", err)
+    return 0
+
+
+cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
+    """Believes sizes. 1 when they can't be, -1 on failure."""
+    cdef char path[PATH_MAX_]
+    cdef Scan s
+    cdef int64_t base = l.logs.at[l.logs.n - 1]
+    cdef int64_t size
+    cdef int64_t from_
+    cdef int how
+    path_of(path, r.path, base, ".log")
+    if open_segment(r, path, False, &r.fd, &r.direct, &size) < 0:
+        return -1
+    index_init(r.index, base)
+    load_index(r, r.index, base, size)
+    how = walk_tail(r, r.fd, size, r.index, &s)
+    if how == 0:
+        how = load_producers(r, l, s.offset, &from_)
+        if how == 0 and from_ < s.offset:
+            how = replay_producers(r, l, from_, s.offset)
+        if how == 0:
+            how = read_first_timestamp(r, r.fd)
+    if how:
+        file_close(r.fd)
+        r.fd = -1
+        index_free(r.index)
+        producers_free(&r.producers)
+        return how
+    r.next_offset = s.offset
+    r.leader_epoch = s.leader_epoch
+    r.segments[l.logs.n - 1].size = size
+    return 0
+
+
+cdef int sealed(Recovery *r, int64_t base, int64_t next_base) noexcept nogil:
+    """Whether a segment before the last one was sealed: indexes there and valid, and its end where the next one begins. -1 on failure."""
+    cdef char path[PATH_MAX_]
+    cdef Index ix
+    cdef Scan s
+    cdef bint direct
+    cdef int64_t size
+    cdef int fd
+    cdef int how = 1
+    path_of(path, r.path, base, ".log")
+    if open_segment(r, path, False, &fd, &direct, &size) < 0:
+        return -1
+    index_init(&ix, base)
+    if load_index(r, &ix, base, size) == 0:
+        how = walk_tail(r, fd, size, &ix, &s)
+        if how == 0 and s.offset > next_base:
+            how = 1
+    index_free(&ix)
+    file_close(fd)
+    return how if how < 0 else how == 0
+
+
+cdef int scan_segment(Recovery *r, const char *path, int fd, int64_t size, int64_t base, Scan *s) noexcept nogil:
+    """Takes what continues the log, from the file and then from dead arenas."""
+    cdef int64_t end
+    cdef int64_t at
+    cdef int err
+    cdef int i
+    s.check = True
+    err = scan_run(s)
+    if err:
+        return failed(r, "cannot read a segment", err)
+    if r.relics == NULL:
+        return 0
+    for i in range(r.relics.n):
+        at = s.at
+        err = relic_apply(r.relics, i, r.topic_id, r.partition, base, at, path, &end)
+        if err:
+            return failed(r, "cannot write what the arena holds", err)
+        if end == at:
+            continue
+        s.to = size if size > end else end
+        err = scan_run_on(s)
+        if err:
+            return failed(r, "cannot read a segment", err)
+        r.arena_bytes += s.at - at
+    return 0
+
+
+cdef int scan_run_on(Scan *s) noexcept nogil:
+    """Goes on with a scan, keeping what it found at the file's start."""
+    cdef int64_t first = s.first_timestamp
+    cdef bint begun = s.at > 0
+    cdef int err = scan_run(s)
+    if begun:
+        s.first_timestamp = first
+    return err
+
+
+cdef int next_continues(Recovery *r, const char *path, int64_t offset) noexcept nogil:
+    """Whether the provisional next segment begins with the batch at `offset`, or a dead arena says so. -1 on failure."""
+    cdef uint8_t *buf
+    cdef BatchInfo info
+    cdef bint direct
+    cdef int64_t n
+    cdef int fd
+    cdef int i
+    if r.relics != NULL:
+        for i in range(r.relics.n):
+            if relic_has(r.relics, i, r.topic_id, r.partition, offset, 0):
+                return 1
+    fd = file_open(path, False, False, &direct)
+    if fd < 0:
+        return failed(r, "cannot open the next segment", -fd)
+    buf = <uint8_t *> fl_aligned(BLOCK)
+    n = file_read(fd, buf, BLOCK, 0) if buf != NULL else -ENOMEM
+    file_close(fd)
+    i = n >= BATCH_HEADER and batch_peek(buf, BATCH_HEADER, &info) == PEEK_OK and info.base_offset == offset
+    free(buf)
+    return failed(r, "cannot read the next segment", <int> -n) if n < 0 else i
+
+
+cdef int count_lost(Recovery *r, const char *path, int64_t from_) noexcept nogil:
+    """Adds the bytes of a file from a position on, up to the last one that is not zero."""
+    cdef bint direct
+    cdef int64_t last
+    cdef int64_t size
+    cdef int err
+    cdef int fd = file_open(path, False, False, &direct)
+    if fd < 0:
+        return failed(r, "cannot open a segment", -fd)
+    size = file_size(fd)
+    err = scan_zeroes(fd, from_, size, &last) if size > from_ else 0
+    file_close(fd)
+    if err:
+        return failed(r, "cannot read a segment", err)
+    if size > from_:
+        r.lost_bytes += last - from_
+    return 0
+
+
+cdef int remove_segment(Recovery *r, int64_t base) noexcept nogil:
+    cdef char path[PATH_MAX_]
+    path_of(path, r.path, base, ".log")
+    if count_lost(r, path, 0) < 0:
+        return -1
+    file_unlink(path)
+    path_of(path, r.path, base, ".index")
+    file_unlink(path)
+    path_of(path, r.path, base, ".timeindex")
+    file_unlink(path)
+    path_of(path, r.path, base, ".txnindex")
+    file_unlink(path)
+    return 0
+
+
+cdef int close_scanned(Recovery *r, const char *path, int fd, int64_t size, Scan *s, bint last) noexcept nogil:
+    """Cuts a scanned segment at its end, durably; one that is not the last gets its indexes."""
+    cdef int err
+    if count_lost(r, path, s.at) < 0:
+        return -1
+    if file_size(fd) != s.at:
+        err = file_trim(fd, s.at)
+        if err:
+            return failed(r, "cannot cut a segment", err)
+    else:
+        err = file_sync(fd)
+        if err:
+            return failed(r, "cannot flush a segment", err)
+    if not last:
+        err = write_index(r, s.index)
+        if err:
+            return failed(r, "cannot write an index", err)
+    return 0
+
+
+cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
+    """Searches for the end of the log. See the head of recovery.pxd."""
+    cdef char path[PATH_MAX_]
+    cdef char next_path[PATH_MAX_]
+    cdef Scan s
+    cdef int64_t offset
+    cdef int64_t from_
+    cdef int64_t size
+    cdef int32_t first = l.logs.n - 1
+    cdef int32_t i
+    cdef int32_t k
+    cdef bint direct
+    cdef const char *why = NULL
+    cdef int fd
+    cdef int how
+    r.recovered = True
+    path_join(next_path, r.path, "next.segment")
+    while first > 0:
+        how = sealed(r, l.logs.at[first - 1], l.logs.at[first])
+        if how < 0:
+            return -1
+        if how:
+            break
+        first -= 1
+    for k in range(first):
+        path_of(path, r.path, l.logs.at[k], ".log")
+        r.segments[k].size = file_size_at(path)
+    offset = l.logs.at[first]
+    load_producers(r, l, offset, &from_)
+    if from_ < offset and replay_producers(r, l, from_, offset) < 0:
+        return -1
+    i = first
+    while True:
+        path_of(path, r.path, l.logs.at[i], ".log")
+        if open_segment(r, path, False, &fd, &direct, &size) < 0:
+            return -1
+        index_init(r.index, l.logs.at[i])
+        scan_set(&s, r, fd, size, r.index, offset)
+        s.producers = &r.producers
+        s.producers_from = offset
+        how = scan_segment(r, path, fd, size, l.logs.at[i], &s)
+        if how == 0:
+            offset = s.offset
+            why = s.why
+            r.leader_epoch = s.leader_epoch
+            r.first_timestamp = s.first_timestamp
+            r.segments[i].size = s.at
+            if i + 1 == l.logs.n and l.next_segment:
+                how = next_continues(r, next_path, offset)
+                if how > 0:
+                    path_of(path, r.path, offset, ".log")
+                    how = file_rename(next_path, path)
+                    if how:
+                        how = failed(r, "cannot name the next segment", how)
+                    l.next_segment = False
+                    if how == 0 and number_add(&l.logs, offset):
+                        how = failed(r, "cannot name the next segment", ENOMEM)
+                    r.segments[i + 1].base_offset = offset
+                    path_of(path, r.path, l.logs.at[i], ".log")
+        k = how == 0 and i + 1 < l.logs.n and l.logs.at[i + 1] == offset and s.at > 0
+        if how == 0:
+            how = close_scanned(r, path, fd, size, &s, not k)
+        if how < 0:
+            file_close(fd)
+            return -1
+        if not k:
+            break
+        file_close(fd)
+        index_free(r.index)
+        i += 1
+    r.fd = fd
+    r.direct = direct
+    r.next_offset = offset
+    k = i + 1
+    while k < l.logs.n:
+        if remove_segment(r, l.logs.at[k]) < 0:
+            return -1
+        k += 1
+    l.logs.n = i + 1
+    r.segments_n = i + 1
+    if l.next_segment:
+        if count_lost(r, next_path, 0) < 0:
+            return -1
+        file_unlink(next_path)
+    how = dir_sync(r.path)
+    if how:
+        return failed(r, "cannot flush the directory", how)
+    if r.lost_bytes:
+        if why == NULL:
+            why = "the segment ends"
+        snprintf(r.why, sizeof(r.why), "cut at offset %lld: %s; %lld bytes past it were no part of the log", <long long> offset, why,
+                 <long long> r.lost_bytes)
+    return 0
+
+
+cdef void remove_snapshots(Recovery *r, Listing *l) noexcept nogil:
+    """Keeps those at segments' starts and the newest; one past the end speaks of what is gone."""
+    cdef char path[PATH_MAX_]
+    cdef int32_t i
+    cdef int32_t k = 0
+    for i in range(l.snapshots.n):
+        while k < r.segments_n and r.segments[k].base_offset < l.snapshots.at[i]:
+            k += 1
+        if l.snapshots.at[i] <= r.next_offset and (i + 1 == l.snapshots.n or l.snapshots.at[i + 1] > r.next_offset):
+            continue
+        if l.snapshots.at[i] > r.next_offset or k == r.segments_n or r.segments[k].base_offset != l.snapshots.at[i]:
+            path_of(path, r.path, l.snapshots.at[i], ".snapshot")
+            file_unlink(path)
+
+
+cdef int read_partial(Recovery *r) noexcept nogil:
+    """The bytes of the last block, if it is partly filled."""
+    cdef int64_t size = r.segments[r.segments_n - 1].size
+    cdef int64_t at = size & ~(<int64_t> BLOCK - 1)
+    cdef uint8_t *buf
+    cdef int64_t n
+    if at == size:
+        return 0
+    buf = <uint8_t *> fl_aligned(BLOCK)
+    r.partial = <uint8_t *> malloc(<size_t> (size - at))
+    if buf == NULL or r.partial == NULL:
+        free(buf)
+        return failed(r, "cannot read a segment", ENOMEM)
+    n = file_read(r.fd, buf, BLOCK, at)
+    if n >= size - at:
+        memcpy(r.partial, buf, <size_t> (size - at))
+    free(buf)
+    return failed(r, "cannot read a segment", <int> -n if n < 0 else EIO) if n < size - at else 0
+
+
+cdef int make_first(Recovery *r, Listing *l) noexcept nogil:
+    """The segment of an empty log."""
+    cdef char path[PATH_MAX_]
+    cdef int64_t size
+    cdef int err
+    path_of(path, r.path, 0, ".log")
+    if open_segment(r, path, True, &r.fd, &r.direct, &size) < 0:
+        return -1
+    err = file_sync(r.fd)
+    if not err:
+        err = dir_sync(r.path)
+    if err:
+        return failed(r, "cannot make a segment", err)
+    if number_add(&l.logs, 0):
+        return failed(r, "cannot make a segment", ENOMEM)
+    return 0
+
+
+cdef int run(Recovery *r, Listing *l) noexcept nogil:
+    cdef char path[PATH_MAX_]
+    cdef int32_t i
+    cdef int how
+    if strlen(r.path) > PATH_MAX_ - 64:
+        return failed(r, "the path is too long", EINVAL)
+    if r.create:
+        how = dir_make(r.path)
+        if how == EEXIST:
+            r.error = STORAGE
+            snprintf(r.why, sizeof(r.why), "the directory exists already")
+            return -1
+        if how:
+            return failed(r, "cannot make the directory", how)
+    if list_dir(r, l) < 0 or check_topic_id(r) < 0:
+        return -1
+    if l.logs.n == 0 and l.next_segment:        # the first segment was never named otherwise: nothing was appended
+        path_join(path, r.path, "next.segment")
+        file_unlink(path)
+        l.next_segment = False
+    r.segments = <Found *> malloc(<size_t> (l.logs.n + 2) * sizeof(Found))
+    r.index = <Index *> malloc(sizeof(Index))
+    if r.segments == NULL or r.index == NULL:
+        return failed(r, "cannot open", ENOMEM)
+    index_init(r.index, 0)
+    if l.logs.n == 0:
+        r.segments[0].base_offset = 0
+        r.segments[0].size = 0
+        r.segments_n = 1
+        return make_first(r, l)
+    for i in range(l.logs.n):
+        r.segments[i].base_offset = l.logs.at[i]
+        path_of(path, r.path, l.logs.at[i], ".log")
+        r.segments[i].size = file_size_at(path)
+        if r.segments[i].size < 0:
+            return failed(r, "cannot open a segment", <int> -r.segments[i].size)
+    r.segments_n = l.logs.n
+    how = 1
+    if r.clean and not l.next_segment:
+        how = open_clean(r, l)
+    if how == 1:
+        how = open_unclean(r, l)
+    if how < 0:
+        return -1
+    remove_snapshots(r, l)
+    return read_partial(r)
+
+
+cdef void recovery_run(Recovery *r) noexcept nogil:
+    cdef Listing l
+    memset(&l, 0, sizeof(Listing))
+    r.error = 0
+    r.why[0] = 0
+    r.recovered = False
+    r.lost_bytes = 0
+    r.arena_bytes = 0
+    r.segments = NULL
+    r.segments_n = 0
+    r.next_offset = 0
+    r.leader_epoch = -1
+    r.first_timestamp = -1
+    r.index = NULL
+    r.partial = NULL
+    r.fd = -1
+    producers_init(&r.producers)
+    if run(r, &l) < 0 and r.error == 0:
+        r.error = STORAGE
+    free(l.logs.at)
+    free(l.snapshots.at)
+    if r.error:
+        recovery_free(r)
+
+
+cdef void recovery_free(Recovery *r) noexcept nogil:
+    if r.index != NULL:
+        index_free(r.index)
+        free(r.index)
+        r.index = NULL
+    free(r.segments)
+    r.segments = NULL
+    free(r.partial)
+    r.partial = NULL
+    producers_free(&r.producers)
+    file_close(r.fd)
+    r.fd = -1
