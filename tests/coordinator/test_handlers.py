@@ -363,7 +363,7 @@ async def test_list_groups(version: int) -> None:
             groups = (await broker.ask("ListGroups", version, {"states_filter": ["stable"]}))["groups"]
             assert [(group["group_id"], group["group_state"]) for group in groups] == [("g", "Stable")]
         if version >= 5:
-            assert [group["group_type"] for group in groups] == ["Classic"]
+            assert [group["group_type"] for group in groups] == ["classic"]
             assert (await broker.ask("ListGroups", version, {"types_filter": ["share"]}))["groups"] == []
 
 

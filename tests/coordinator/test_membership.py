@@ -296,8 +296,8 @@ def test_list() -> None:
     bench.commit({("t", 0): 1}, group_id="simple")
     listed = bench.shard.membership.listed(set(), set())
     assert {(group["group_id"], group["group_state"], group["protocol_type"], group["group_type"]) for group in listed} == {
-        ("stable", "Stable", "consumer", "Classic"),
-        ("simple", "Empty", "", "Classic"),
+        ("stable", "Stable", "consumer", "classic"),
+        ("simple", "Empty", "", "classic"),
     }
     assert [group["group_id"] for group in bench.shard.membership.listed({"stable", "dead"}, set())] == ["stable"]
     assert len(bench.shard.membership.listed(set(), {"classic"})) == 2

@@ -186,7 +186,7 @@ class Membership:
                 "group_id": group.group_id,
                 "protocol_type": group.protocol_type or "",
                 "group_state": group.state.value,
-                "group_type": "Classic",
+                "group_type": "classic",
             }
             for group in self._groups.values()
             if not states or group.state.value.lower() in states
