@@ -71,11 +71,16 @@ def start_broker(tmp_path: Path) -> Iterator[Start]:
     started: list[Broker] = []
 
     def start(
-        name: str = "data", *, io: str | None = None, args: Sequence[str] = (), env: dict[str, str] | None = None
+        name: str = "data",
+        *,
+        io: str | None = None,
+        args: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> Broker:
         if OUTSIDE:
             pytest.skip("needs a broker of its own")
-        broker = Broker(tmp_path / name, io=io, args=args, env=env or {})
+        broker = Broker(tmp_path / name, io=io, args=args, env=env or {}, prefix=prefix)
         started.append(broker)
         return broker.start()
 

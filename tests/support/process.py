@@ -57,11 +57,12 @@ class BrokerFailedError(Exception):
 
 @dataclass
 class Broker:
-    """One broker. `start` waits until it answers on its port; `stop` ends it cleanly, `kill` at once; the data stays for a next `start`."""
+    """One broker. `start` waits until it is ready; `stop` ends it cleanly, `kill` at once; the data stays for a next `start`."""
 
     data: Path
     io: str | None = None
     args: Sequence[str] = ()
+    prefix: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -85,7 +86,7 @@ class Broker:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def command(self) -> list[str]:
-        made = [*fastlog_command(), "serve", "--data", str(self.data), "--listen", self.bootstrap, "--memory", MEMORY]
+        made = [*self.prefix, *fastlog_command(), "serve", "--data", str(self.data), "--listen", self.bootstrap, "--memory", MEMORY]
         if self.io:
             made += ["--io", self.io]
         return [*made, *os.environ.get("FASTLOG_TEST_SERVE_ARGS", "").split(), *self.args]
@@ -94,6 +95,7 @@ class Broker:
         assert self.process is None or self.process.poll() is not None, "already running"
         self.data.mkdir(parents=True, exist_ok=True)
         self._log = self.log_path.open("ab")
+        before = self._log.tell()
         self.process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, env=os.environ | self.env
         )
@@ -101,14 +103,12 @@ class Broker:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise BrokerFailedError(f"exit {self.process.returncode}\n{self.log[-4000:]}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
+            # its own word, as a killed predecessor's socket can answer for some milliseconds more
+            if b"\nready in " in self.log_path.read_bytes()[before:]:
                 return self
+            time.sleep(0.01)
         self.kill()
-        raise BrokerFailedError(f"no answer on {self.bootstrap} in {START_TIMEOUT_S:.0f} s\n{self.log[-4000:]}")
+        raise BrokerFailedError(f"not ready on {self.bootstrap} in {START_TIMEOUT_S:.0f} s\n{self.log[-4000:]}")
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """SIGTERM, and exit status 0 within the time. Raises BrokerFailedError."""

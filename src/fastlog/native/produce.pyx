@@ -4,8 +4,8 @@ from libc.stdlib cimport free, malloc
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, strlen
 
-from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, CODEC_PRODUCER, PEEK_OK, BatchInfo, batch_check, batch_is_slow, batch_peek, \
-    batch_recode
+from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, BATCH_UNDECIDED, CODEC_ZSTD, PEEK_OK, BatchInfo, batch_check, \
+    batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
 from fastlog.native.conn cimport conn_close, conn_resume, request_ready, response_plain, response_room
@@ -24,6 +24,7 @@ cdef enum:                          # Kafka's error codes that are decided here
     INVALID_REQUIRED_ACKS = 21
     INVALID_TXN_STATE = 48
     KAFKA_STORAGE_ERROR = 56
+    UNSUPPORTED_COMPRESSION_TYPE = 76
     INVALID_RECORD = 87
     UNKNOWN_TOPIC_ID = 100
 
@@ -188,15 +189,21 @@ cdef void check(Work *work) noexcept nogil:
     """Validates what is quick here, the rest in the worker pool."""
     cdef Shard *shard = work.request.shard
     cdef Part *part = work.first
+    cdef Append *a
     cdef bint slow = False
     while part != NULL:
+        a = &part.append
         if part.topic != NULL:
-            if batch_peek(part.append.data, part.length, &part.append.info) == PEEK_OK and \
-                    batch_is_slow(&part.append.info, &part.topic.rules):
+            if batch_peek(a.data, part.length, &a.info) == PEEK_OK and batch_is_slow(&a.info, &part.topic.rules):
                 part.slow = True
+            else:
+                a.error = batch_check_quick(a.data, part.length, &part.topic.rules, work.now_ms, shard.scratch, BATCH_SCRATCH, &a.info,
+                                            &part.why)
+                part.slow = a.error == BATCH_UNDECIDED
+            if part.slow:
                 slow = True
             else:
-                check_part(part, shard.scratch)
+                checked(part)
         part = part.next
     if not slow:
         submit(work)
@@ -207,9 +214,12 @@ cdef void check(Work *work) noexcept nogil:
     work_submit(shard.pool, shard.home, &work.job, WORK_SOON)
 
 
-cdef void check_part(Part *part, void *scratch) noexcept nogil:
+cdef void checked(Part *part) noexcept nogil:
+    """What validation of the batch alone can't know: the request's version, the time it is given."""
     cdef Append *a = &part.append
-    a.error = batch_check(a.data, part.length, &part.topic.rules, part.work.now_ms, scratch, BATCH_SCRATCH, &a.info, &part.why)
+    if a.error == 0 and part.work.request.version < 7 and (a.info.attributes & ATTR_CODEC) == CODEC_ZSTD:
+        a.error = UNSUPPORTED_COMPRESSION_TYPE
+        part.why = b"zstd needs version 7 of Produce or newer (KIP-110)"
     if a.error == 0 and part.topic.rules.log_append_time:
         a.append_time = part.work.now_ms
 
@@ -218,6 +228,7 @@ cdef void check_slow(Job *job) noexcept nogil:
     """On a worker's thread: nothing else touches the parts meanwhile."""
     cdef Work *work = <Work *> job
     cdef Part *part = work.first
+    cdef Append *a
     cdef size_t length = 0
     cdef BatchInfo info
     cdef void *scratch = malloc(BATCH_SCRATCH)
@@ -226,13 +237,14 @@ cdef void check_slow(Job *job) noexcept nogil:
             part.append.error = KAFKA_STORAGE_ERROR
             part.why = b"no memory to validate it"
         elif part.slow:
-            check_part(part, scratch)
-            if part.append.error == 0 and part.topic.rules.codec != CODEC_PRODUCER and \
-                    (part.append.info.attributes & ATTR_CODEC) != part.topic.rules.codec:
-                part.append.error = batch_recode(part.append.data, part.length, &part.topic.rules, &part.recoded, &length, &info, &part.why)
-                if part.append.error == 0:
-                    part.append.data = part.recoded
-                    part.append.info = info
+            a = &part.append
+            a.error = batch_check(a.data, part.length, &part.topic.rules, work.now_ms, scratch, BATCH_SCRATCH, &a.info, &part.why)
+            checked(part)
+            if a.error == 0 and batch_needs_recode(&a.info, &part.topic.rules):
+                a.error = batch_recode(a.data, part.length, &part.topic.rules, &part.recoded, &length, &info, &part.why)
+                if a.error == 0:
+                    a.data = part.recoded
+                    a.info = info
                     part.length = <uint32_t> length
         part = part.next
     free(scratch)

@@ -11,7 +11,7 @@ cdef extern from "<sys/random.h>" nogil:
 
 cdef enum:
     SESSION_HASH = 256              # buckets of the shard's look-up by id
-    EVICTION_NS = 120000000000      # min.incremental.fetch.session.eviction.ms: one unused for as long may make room
+    EVICTION_S = 120                # min.incremental.fetch.session.eviction.ms: one unused for as long may make room
 
 cdef struct Sessions:
     Session *by_id[256]
@@ -50,7 +50,7 @@ cdef bint evict(Shard *shard, Sessions *all) noexcept nogil:
             if not s.busy and (oldest == NULL or s.used_ns < oldest.used_ns):
                 oldest = s
             s = s.next
-    if oldest == NULL or shard.now_ns - oldest.used_ns < EVICTION_NS:
+    if oldest == NULL or shard.now_ns - oldest.used_ns < <int64_t> EVICTION_S * 1000000000:
         return False
     session_end(shard, oldest)
     return True
