@@ -27,9 +27,24 @@ MAY_IMPORT = {
 
 # The compiled rooms from the bottom up. A room may cimport rooms of its own layer and of those below.
 LAYERS = {
-    "pure": {"bytes", "crc32c", "batch", "codec", "index", "producers", "wire", "buf", "slab", "timer"},
+    "pure": {"bytes", "crc32c", "batch", "codec", "index", "producers", "wire", "buf", "slab", "timer", "compression"},
     "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files"},
-    "storage": {"log", "store", "promise", "segment", "runway", "scan", "read", "write", "accept", "relics", "recovery"},
+    "storage": {
+        "log",
+        "store",
+        "promise",
+        "segment",
+        "runway",
+        "scan",
+        "read",
+        "write",
+        "accept",
+        "relics",
+        "recovery",
+        "timequery",
+        "control",
+        "logtool",
+    },
     "network": {"net", "table", "command", "conn", "session", "produce", "fetch", "offsets", "shard", "bridge"},
 }
 

@@ -209,21 +209,23 @@ class Demo:
         stored = admin.counts([admin.topic(DEPARTURES), admin.topic(LATE)])
         board, audit = self.tallies["board"], self.tallies["audit"]
         screen.step("Everything counted again, against the CSV file")
-        good = screen.table([
-            ("departures acknowledged to the producer", expected.departures, sent["count"]),
-            ("  of these without a tail number (null key)", expected.keyless, sent["keyless"]),
-            (f"records stored in {DEPARTURES}", expected.departures, stored[DEPARTURES]),
-            ("read by group board, one of its members killed", expected.departures, board.count),
-            ("  checksum of what it read, against what was sent", sent["checksum"], board.checksum),
-            ("read by group audit", expected.departures, audit.count),
-            ("  checksum of what it read, against what was sent", sent["checksum"], audit.checksum),
-            ("  cancelled (no dep_time)", expected.cancelled, audit.cancelled),
-            (f"  late (dep_delay >= {source.LATE_MINUTES} min)", expected.late, audit.late),
-            (f"replayed from {MOMENT:%Y-%m-%d %H:%M} UTC", since.departures, late["count"]),
-            ("  cancelled", since.cancelled, late["cancelled"]),
-            ("  late", since.late, late["late"]),
-            (f"records stored in {LATE}", since.late, stored[LATE]),
-        ])
+        good = screen.table(
+            [
+                ("departures acknowledged to the producer", expected.departures, sent["count"]),
+                ("  of these without a tail number (null key)", expected.keyless, sent["keyless"]),
+                (f"records stored in {DEPARTURES}", expected.departures, stored[DEPARTURES]),
+                ("read by group board, one of its members killed", expected.departures, board.count),
+                ("  checksum of what it read, against what was sent", sent["checksum"], board.checksum),
+                ("read by group audit", expected.departures, audit.count),
+                ("  checksum of what it read, against what was sent", sent["checksum"], audit.checksum),
+                ("  cancelled (no dep_time)", expected.cancelled, audit.cancelled),
+                (f"  late (dep_delay >= {source.LATE_MINUTES} min)", expected.late, audit.late),
+                (f"replayed from {MOMENT:%Y-%m-%d %H:%M} UTC", since.departures, late["count"]),
+                ("  cancelled", since.cancelled, late["cancelled"]),
+                ("  late", since.late, late["late"]),
+                (f"records stored in {LATE}", since.late, stored[LATE]),
+            ]
+        )
         screen.line()
         rate = expected.departures / sent["seconds"]
         screen.line(

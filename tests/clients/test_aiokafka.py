@@ -29,9 +29,7 @@ async def produce(bootstrap: str, topic: str, events: list[Event], partition: in
     producer: Any = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, **settings)
     await producer.start()
     try:
-        futures = [
-            await producer.send(topic, e.value, e.key, partition, timestamp_ms=e.timestamp, headers=list(e.headers)) for e in events
-        ]
+        futures = [await producer.send(topic, e.value, e.key, partition, timestamp_ms=e.timestamp, headers=list(e.headers)) for e in events]
         return [(found.partition, found.offset) for found in await asyncio.gather(*futures)]
     finally:
         await producer.stop()

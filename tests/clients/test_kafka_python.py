@@ -33,9 +33,7 @@ def topic(admin: Any, fresh_name: str) -> Iterator[str]:
 def produce(bootstrap: str, topic: str, events: list[Event], partition: int | None = None, **settings: Any) -> list[tuple[int, int]]:
     """Sends; returns (partition, offset) of each record."""
     producer: Any = kafka.KafkaProducer(bootstrap_servers=bootstrap, max_request_size=2_000_000, **settings)
-    futures = [
-        producer.send(topic, e.value, e.key, headers=list(e.headers), partition=partition, timestamp_ms=e.timestamp) for e in events
-    ]
+    futures = [producer.send(topic, e.value, e.key, headers=list(e.headers), partition=partition, timestamp_ms=e.timestamp) for e in events]
     producer.flush(60)
     done = [(found.partition, found.offset) for found in (f.get(30) for f in futures)]
     producer.close()

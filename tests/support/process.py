@@ -87,6 +87,7 @@ class Broker:
 
     def command(self) -> list[str]:
         made = [*self.prefix, *fastlog_command(), "serve", "--data", str(self.data), "--listen", self.bootstrap, "--memory", MEMORY]
+        made += ["--set", "group.initial.rebalance.delay.ms=0"]  # three seconds by default, for each new group
         if self.io:
             made += ["--io", self.io]
         return [*made, *os.environ.get("FASTLOG_TEST_SERVE_ARGS", "").split(), *self.args]

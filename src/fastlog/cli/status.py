@@ -37,14 +37,16 @@ def _status(args: argparse.Namespace) -> int:
         lag = sum(max(0, ends[p] - offset) for p, offset in committed.items() if p in ends)
         groups.append((name, state, len({topic for topic, _ in committed}), lag))
     if args.json:
-        output.print_json({
-            "cluster_id": cluster.id,
-            "controller": cluster.controller,
-            "brokers": [{"id": b.id, "host": b.host, "port": b.port} for b in cluster.brokers],
-            "topics": [{"name": t.name, "partitions": len(t.partitions), "records": counts.get(t.name, 0)} for t in own],
-            "offline": [{"topic": name, "partition": number} for name, number in offline],
-            "groups": [{"name": name, "state": state, "topics": count, "lag": lag} for name, state, count, lag in groups],
-        })
+        output.print_json(
+            {
+                "cluster_id": cluster.id,
+                "controller": cluster.controller,
+                "brokers": [{"id": b.id, "host": b.host, "port": b.port} for b in cluster.brokers],
+                "topics": [{"name": t.name, "partitions": len(t.partitions), "records": counts.get(t.name, 0)} for t in own],
+                "offline": [{"topic": name, "partition": number} for name, number in offline],
+                "groups": [{"name": name, "state": state, "topics": count, "lag": lag} for name, state, count, lag in groups],
+            }
+        )
         return output.FAILED if offline else output.OK
     up = output.paint("up", "green")
     nodes = ", ".join(f"{b.id} at {b.host}:{b.port}" for b in cluster.brokers)

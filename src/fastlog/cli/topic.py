@@ -81,9 +81,9 @@ def _list(args: argparse.Namespace) -> int:
     topics = [t for t in admin.topics() if args.internal or not t.internal]
     counts = admin.counts(topics)
     if args.json:
-        output.print_json([
-            {"name": t.name, "partitions": len(t.partitions), "records": counts.get(t.name, 0), "internal": t.internal} for t in topics
-        ])
+        output.print_json(
+            [{"name": t.name, "partitions": len(t.partitions), "records": counts.get(t.name, 0), "internal": t.internal} for t in topics]
+        )
     elif topics:
         output.print_table(["TOPIC", "PARTITIONS", "RECORDS"], [(t.name, len(t.partitions), counts.get(t.name, 0)) for t in topics])
     else:

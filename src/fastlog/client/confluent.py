@@ -323,7 +323,7 @@ class Producer:
             self.failure = self.failure or _failed(error, f"produce to {message.topic()!r}", self.bootstrap)
             return
         self.delivered += 1
-        self.delivered_bytes += len(message)
+        self.delivered_bytes += len(message) + len(message.key() or b"")
         if self.on_delivered:
             self.on_delivered(message.topic() or "", message.partition() or 0, message.offset() or 0)
 
