@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from fastlog.coordinator.printable import printable
 from fastlog.coordinator.subscription import subscribed_topics
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -89,6 +90,7 @@ class ClassicGroup:
         "group_id",
         "initial_delay",
         "join_timer",
+        "label",
         "leader_id",
         "members",
         "new_member_added",
@@ -109,6 +111,7 @@ class ClassicGroup:
     def __init__(self, group_id: str, join_timer: Timer, sync_timer: Timer, now_ms: int | None) -> None:
         """`now_ms`: wall clock, when the group became empty (None: not known)."""
         self.group_id = group_id
+        self.label = printable(group_id)  # for the log
         self.state = State.EMPTY
         self.previous_state = State.DEAD
         self.state_ms = now_ms

@@ -10,11 +10,12 @@ from uuid import uuid4
 from fastlog.coordinator.classic import NO_MEMBER, ClassicGroup, Member, Message, Reply, State
 from fastlog.coordinator.failures import shown
 from fastlog.coordinator.operation import Client, Result
+from fastlog.coordinator.printable import printable
 from fastlog.coordinator.rebalance import Rebalancer, protocols_of, reason_of
 from fastlog.coordinator.records import GroupRecord
 from fastlog.protocol.errors import Error, KafkaError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _MEMBER_ID_FIRST = 4  # from this version on a new member has to join again with the id it was given (KIP-394)
 _SKIP_ASSIGNMENT = 9  # from this version on a leader can be told to keep the assignment it has (KIP-814)
@@ -114,7 +115,7 @@ class Joining:
         rebalancer = self._rebalancer
         group = back.group
         instance_id: str = request["group_instance_id"]
-        log.info("group %s: static member %s: %s replaces %s", group.group_id, instance_id, back.new_id, back.old_id)
+        log.info("group %s: static member %s is back under a new member id", group.label, printable(instance_id))
         rebalancer.metrics.members_fenced += 1
         member = group.replace_static(instance_id, back.old_id, back.new_id, rebalancer.session_timer(group.group_id, back.new_id))
         member.session.arm(member.session_timeout_ms)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastlog.coordinator.metrics import Metrics
     from fastlog.coordinator.ports import Log
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _RECORDS_A_TURN: Final = 500  # then the event loop gets its turn
 _COMMIT: Final = b"\x00\x01"  # type of a control record, after its version

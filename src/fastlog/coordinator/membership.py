@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from fastlog.coordinator.classic import NO_MEMBER, ClassicGroup, Member, Message, Reply, State
 from fastlog.coordinator.failures import shown
 from fastlog.coordinator.operation import Result
+from fastlog.coordinator.printable import printable
 from fastlog.coordinator.records import GroupRecord
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
     from fastlog.coordinator.rebalance import Rebalancer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 
 class Membership:
@@ -51,7 +52,7 @@ class Membership:
         assignment = {each["member_id"]: each["assignment"] for each in request["assignments"]}
         missing = [member_id for member_id in group.members if member_id not in assignment]
         if missing:
-            log.warning("group %s: the leader's assignment leaves out %d members; theirs is empty", group.group_id, len(missing))
+            log.warning("group %s: the leader's assignment leaves out %d members; theirs is empty", group.label, len(missing))
         return Result(
             [GroupRecord(group.group_id, group.metadata_value(assignment))],
             replay=False,
@@ -160,7 +161,7 @@ class Membership:
                 group.check_member(member_id, instance_id)
             except KafkaError as failure:
                 return failure.code
-        log.info("group %s: member %s leaves (%s)", group.group_id, member_id, identity.get("reason") or "not provided")
+        log.info("group %s: member %s leaves (%s)", group.label, printable(member_id), printable(identity.get("reason") or "no reason"))
         group.dismiss(group.members[member_id], Error.UNKNOWN_MEMBER_ID)
         group.remove(member_id)
         return Error.NONE

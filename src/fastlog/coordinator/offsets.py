@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastlog.coordinator.rebalance import Rebalancer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _NOT_FOUND_FIRST = 9  # OffsetCommit from this version on: GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION
 

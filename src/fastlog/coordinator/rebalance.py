@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fastlog.coordinator.classic import ClassicGroup, Member, Message, Reply, State
 from fastlog.coordinator.operation import Client, Environment, Result
+from fastlog.coordinator.printable import printable
 from fastlog.coordinator.records import GroupRecord
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
     from fastlog.coordinator.timers import Timer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 Run: TypeAlias = Callable[[Callable[[], Result]], None]
 """Runs an operation that no request asked for (a timer, a failed append) and appends what it returns."""
@@ -30,7 +31,7 @@ def protocols_of(request: Message) -> list[tuple[str, bytes]]:
 
 
 def reason_of(request: Message) -> str:
-    return request.get("reason") or "not provided"
+    return request.get("reason") or "no reason"
 
 
 class Rebalancer:
@@ -111,7 +112,7 @@ class Rebalancer:
             delay_ms = self.settings.initial_rebalance_delay_ms
             group.initial_delay = (delay_ms, max(group.rebalance_timeout_ms - delay_ms, 0))
             group.join_timer.arm(delay_ms)
-        log.info("group %s: rebalance from generation %d: %s", group.group_id, group.generation, reason)
+        log.info("group %s: rebalance from generation %d: %s", group.label, group.generation, printable(reason))
         group.move_to(State.PREPARING_REBALANCE, self.clock.now_ms())
         self.metrics.rebalances_started += 1
         if initial:
@@ -136,18 +137,18 @@ class Rebalancer:
             group.remove(member.member_id)
         if missing:
             self.metrics.members_expired += len(missing)
-            log.info("group %s: removed %d members that did not join again", group.group_id, len(missing))
+            log.info("group %s: removed %d members that did not join again", group.label, len(missing))
         if group.state is State.DEAD:
             return Result()
         if not group.elect_joined_leader() and group.members:
-            log.warning("group %s: no member joined again; waiting for its static members", group.group_id)
+            log.warning("group %s: no member joined again; waiting for its static members", group.label)
             self._await_joins(group)
             return Result()
         group.start_generation(self.clock.now_ms())
         if group.state is State.EMPTY:
-            log.info("group %s: empty at generation %d", group.group_id, group.generation)
+            log.info("group %s: empty at generation %d", group.label, group.generation)
             return Result([GroupRecord(group.group_id, group.metadata_value({}))], replay=False, done=partial(self._empty_stored, group))
-        log.info("group %s: generation %d with %d members", group.group_id, group.generation, len(group.members))
+        log.info("group %s: generation %d with %d members", group.label, group.generation, len(group.members))
         for member in list(group.members.values()):
             group.answer_join(member, group.join_response(member.member_id))
             member.session.arm(member.session_timeout_ms)
@@ -168,7 +169,7 @@ class Rebalancer:
     def expire_member(self, group: ClassicGroup, member: Member, reason: str) -> Result:
         """Removes a member that has failed."""
         self.metrics.members_expired += 1
-        log.info("group %s: removing member %s: %s", group.group_id, member.member_id, reason)
+        log.info("group %s: removing member %s: %s", group.label, printable(member.member_id), reason)
         group.dismiss(member, Error.UNKNOWN_MEMBER_ID)
         group.remove(member.member_id)
         if group.state in {State.STABLE, State.COMPLETING_REBALANCE}:
@@ -238,4 +239,4 @@ class Rebalancer:
             group.stored = True
         else:
             # Should the broker fail now, the generation before comes back and its members time out: no harm done.
-            log.warning("group %s: could not store that it is empty: %s", group.group_id, error.name)
+            log.warning("group %s: could not store that it is empty: %s", group.label, error.name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fastlog.coordinator.ports import AppendResult, Log
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _BATCH_OVERHEAD: Final = 61  # bytes of a record batch without records
 _RECORD_OVERHEAD: Final = 40  # more than a record's own fields take
@@ -77,9 +77,10 @@ class PartitionRuntime:
         self._queue: deque[_Write] = deque()
         self._queue_size = 0
         self._writer: asyncio.Task[None] | None = None
-        self._loader: asyncio.Task[None] | None = None
+        self.loading: asyncio.Task[None] | None = None
         self._late: asyncio.Task[AppendResult] | None = None  # an append that took longer than anybody waits for
         self._log_end = 0
+        self._failing = Error.NONE  # what the last append ended with
         self._after_load: list[Callable[[], Result]] = []
         self._sweep_timer = environment.timers.timer(self._sweep)
 
@@ -221,6 +222,9 @@ class PartitionRuntime:
             return Error.UNKNOWN_SERVER_ERROR
         if outcome.error is Error.NONE:
             self._log_end = outcome.base_offset + len(pairs)
+            if self._failing is not Error.NONE:
+                log.info("__consumer_offsets-%d: appends succeed again", self.partition)
+                self._failing = Error.NONE
             self._metrics.append_batches += 1
             self._metrics.append_records += len(pairs)
             self._metrics.append_bytes += len(batch)
@@ -237,7 +241,9 @@ class PartitionRuntime:
     def _fail(self, writes: list[_Write], error: Error) -> None:
         """Fails these and all behind them, which were decided in the belief that these would succeed."""
         self._metrics.append_errors += 1
-        log.error("__consumer_offsets-%d: append failed: %s", self.partition, error.name)
+        if error is not self._failing:  # once, however many clients try again
+            log.error("__consumer_offsets-%d: append failed: %s", self.partition, error.name)
+            self._failing = error
         failed = [*writes, *self._queue]
         self._queue.clear()
         self._queue_size = 0
@@ -275,7 +281,7 @@ class PartitionRuntime:
         """Starts to read the partition from its beginning; operations are refused until it has been read."""
         self.status = Status.LOADING
         self._sweep_timer.disarm()
-        self._loader = asyncio.get_running_loop().create_task(self._load())
+        self.loading = asyncio.get_running_loop().create_task(self._load())
 
     async def _load(self) -> None:
         if self._late is not None:
@@ -309,7 +315,7 @@ class PartitionRuntime:
                 took_ms,
             )
         self.status = Status.ACTIVE
-        self._loader = None
+        self.loading = None
         for result in self.shard.membership.on_loaded():
             self._submit(result, None)
         waiting, self._after_load = self._after_load, []
@@ -327,7 +333,7 @@ class PartitionRuntime:
         self._sweep_timer.disarm()
         if self._writer is not None:
             await asyncio.wait({self._writer})
-        if self._loader is not None:
-            self._loader.cancel()
-            await asyncio.wait({self._loader})
+        if self.loading is not None:
+            self.loading.cancel()
+            await asyncio.wait({self.loading})
         self.shard.unload()

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from fastlog.coordinator.ports import Log, Topic, Topics
     from fastlog.coordinator.shard import Shard
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
+_NEW_LOAD_S: Final = 1.0  # how long whoever first needs the topic waits for its empty partitions to be loaded
 
 
 class GroupService:
@@ -77,12 +78,12 @@ class GroupService:
             self._alarm = None
 
     async def ensure_topic(self) -> None:
-        """`__consumer_offsets` exists when this returns. Raises KafkaError COORDINATOR_NOT_AVAILABLE."""
-        if self._runtimes:
-            return
-        if not self._running:
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
+        """When this returns `__consumer_offsets` exists, and can be used if it is new. Raises KafkaError COORDINATOR_NOT_AVAILABLE."""
         if self._opening is None:
+            if self._runtimes:
+                return
+            if not self._running:
+                raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
             self._opening = asyncio.get_running_loop().create_task(self._make_topic())
         await asyncio.shield(self._opening)
         if not self._runtimes:
@@ -103,6 +104,8 @@ class GroupService:
             log.exception("%s can't be made", OFFSETS_TOPIC)
         else:
             self._open(topic)
+            loads = [runtime.loading for runtime in self._runtimes if runtime.loading is not None]
+            await asyncio.wait(loads, timeout=_NEW_LOAD_S)  # there is nothing to read
         finally:
             self._opening = None
 
@@ -149,7 +152,7 @@ class GroupService:
 
     async def _runtime(self, group_id: str) -> PartitionRuntime:
         """The group's partition, loaded. Raises KafkaError."""
-        if not self._runtimes:
+        if not self._runtimes or self._opening is not None:
             await self.ensure_topic()
         runtime = self._runtimes[partition_of(group_id, len(self._runtimes))]
         runtime.check()

@@ -14,7 +14,7 @@ from fastlog.coordinator.rebalance import Rebalancer, Run
 from fastlog.coordinator.records import CoordinatorRecord, GroupRecord, OffsetRecord
 from fastlog.protocol.errors import Error, KafkaError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 
 class Shard:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
     from fastlog.protocol.messages import Message
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _GROUP = 0
 _TRANSACTION = 1
@@ -32,7 +32,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
 async def _find(ctx: Context, request: RequestContext, key_type: int) -> tuple[Error, str | None]:
     if key_type == _TRANSACTION:
         # The one code that every client takes as final here; with others librdkafka asks again for ever.
-        log.warning("%s (client id %s) looks for a transaction coordinator: %s", request.peer, request.client_id, NO_TRANSACTIONS)
+        log.warning("%s (client id %r) looks for a transaction coordinator: %s", request.peer, request.client_id, NO_TRANSACTIONS)
         return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, NO_TRANSACTIONS
     if key_type != _GROUP:
         return Error.INVALID_REQUEST, f"no coordinator of type {key_type} here"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
     from fastlog.protocol.messages import Message
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("fastlog.groups")
 
 _NONE = -1  # a producer id or epoch that is not given
 
@@ -26,7 +26,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
         if not transactional_id:
             return _refused(Error.INVALID_REQUEST)
         # The code that clients take as final; they were told so by FindCoordinator already.
-        log.warning("%s (client id %s), transactional id %r: %s", request.peer, request.client_id, transactional_id, NO_TRANSACTIONS)
+        log.warning("%s (client id %r), transactional id %r: %s", request.peer, request.client_id, transactional_id, NO_TRANSACTIONS)
         return _refused(Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     # As Kafka: without a transactional id a producer that lost its place gets a new id, whatever id and epoch it had.
     try:
