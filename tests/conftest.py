@@ -32,13 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
 DESCRIPTORS = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # A test that says `one_engine` takes long and cares little for the engine: the second one is left to ./test --long.
+    if not os.environ.get("FASTLOG_TEST_LONG"):
+        spare = [i for i in items if i.get_closest_marker("one_engine") and _engine_of(i) in ENGINES[1:]]
+        if spare:
+            config.hook.pytest_deselected(items=spare)
+            items[:] = [i for i in items if i not in spare]
     if os.geteuid() == 0:
         return
     for item in items:
         if mark := item.get_closest_marker("root"):
             why = mark.args[0] if mark.args else "see the test"
             item.add_marker(pytest.mark.skip(reason=f"needs root: {why}"))
+
+
+def _engine_of(item: pytest.Item) -> str | None:
+    """The engine that a test was made for by the fixture `engine`."""
+    call = getattr(item, "callspec", None)
+    return call.params.get("engine") if call else None
 
 
 @pytest.fixture(scope="session")

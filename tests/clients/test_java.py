@@ -16,7 +16,15 @@ def program(kafka_classpath: str, tmp_path_factory: pytest.TempPathFactory) -> s
     return compile_program(kafka_classpath, Path(__file__).parent / "java/RoundTrip.java", tmp_path_factory.mktemp("java"))
 
 
-@pytest.mark.parametrize("case", ["defaults", "acks1", "acks0", "takeover", "staticMember", "times", "admin"])
+def test_java_client_by_default_is_idempotent(bootstrap: str, program: str, fresh_name: str) -> None:
+    assert java(program, "RoundTrip", bootstrap, fresh_name, "defaults").endswith("passed\n")
+    for partition in range(3):
+        batches = stored_batches(bootstrap, fresh_name, partition)
+        assert all(b.producer_id >= 0 for b in batches)
+        assert [b.base_sequence for b in batches] == [b.base_offset for b in batches]
+
+
+@pytest.mark.parametrize("case", ["acks1", "acks0", "takeover", "staticMember", "times", "admin"])
 def test_java_client(bootstrap: str, program: str, fresh_name: str, case: str) -> None:
     assert java(program, "RoundTrip", bootstrap, fresh_name, case).endswith("passed\n")
 
@@ -25,11 +33,3 @@ def test_java_client(bootstrap: str, program: str, fresh_name: str, case: str) -
 def test_java_client_compressed(bootstrap: str, program: str, fresh_name: str, codec: str) -> None:
     assert java(program, "RoundTrip", bootstrap, fresh_name, codec).endswith("passed\n")
     assert {b.codec for p in range(3) for b in stored_batches(bootstrap, fresh_name, p)} == {codec}
-
-
-def test_java_producer_is_idempotent_by_default(bootstrap: str, program: str, fresh_name: str) -> None:
-    java(program, "RoundTrip", bootstrap, fresh_name, "defaults")
-    for partition in range(3):
-        batches = stored_batches(bootstrap, fresh_name, partition)
-        assert all(b.producer_id >= 0 for b in batches)
-        assert [b.base_sequence for b in batches] == [b.base_offset for b in batches]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.java import java
 
-pytestmark = pytest.mark.java
+pytestmark = [pytest.mark.java, pytest.mark.one_engine]
 
 PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
@@ -76,8 +76,8 @@ def test_groups(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
     assert sum(int(row[3]) for row in rows) == 60
     assert {row[5] for row in rows} == {"0"}
     java(kafka_classpath, GROUPS, *at, "--group", fresh_name, "--topic", fresh_name, "--reset-offsets", "--to-earliest", "--execute")
-    options = ("--group", fresh_name, "--max-messages", "60", "--timeout-ms", "30000")
-    again = java(kafka_classpath, CONSUMER, *at, "--topic", fresh_name, *options)
+    from_committed = ("--group", fresh_name, "--max-messages", "60", "--timeout-ms", "30000")
+    again = java(kafka_classpath, CONSUMER, *at, "--topic", fresh_name, *from_committed)
     assert sorted(map(int, again.split())) == list(range(60))
     java(kafka_classpath, GROUPS, *at, "--delete", "--group", fresh_name)
     assert fresh_name not in java(kafka_classpath, GROUPS, *at, "--list").split()
