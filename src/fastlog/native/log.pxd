@@ -92,7 +92,8 @@ cdef struct Read:
     uint32_t bytes                  # out: sum over pins; starts at the batch that holds `offset`, ends at any byte
     Pin *pins                       # out: in order
     void (*done)(Read *r) noexcept nogil
-    Read *next                      # the log's until done
+    Read *next                      # the log's until done, as the one below
+    int64_t reached
 
 cdef struct TimeQuery:
     Partition *part

@@ -1,5 +1,5 @@
 """A partition's log: the door's functions, and the store's turn. See log.pxd; the work is done in the rooms behind it."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_parked, tail_evicting
@@ -124,6 +124,9 @@ cdef void store_abandon(Store *store) noexcept nogil:
     cdef StoreState *s = inside(store)
     cdef LogState *log = s.logs
     cdef int32_t i
+    cdef uint32_t k
+    for k in range(s.arena.ready):
+        s.arena.chunks[k].header = NULL     # what they say stays said
     while s.logs != NULL:
         log = s.logs
         for i in range(log.segments_n):

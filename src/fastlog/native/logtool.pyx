@@ -233,7 +233,7 @@ cdef class LocalStore:
         if self.ring != NULL:
             self.drop()
 
-    cdef void drop(self):
+    cdef void drop(self) noexcept:
         """As a killed process: nothing is written, the arena stays."""
         if self.pool != NULL:
             pool_close(self.pool)
@@ -438,6 +438,11 @@ cdef class Pending:
     @property
     def done(self):
         return self.w.finished
+
+    @property
+    def batch(self):
+        """Its bytes; stamped once it was accepted."""
+        return PyBytes_FromStringAndSize(<const char *> self.w.append.data, self.w.append.info.size)
 
     def result(self, double seconds=60):
         self.owner.until(&self.w.finished, seconds)
@@ -653,3 +658,4 @@ cdef class LocalLog:
         cdef Partition *part = self.open_part()
         return Positions(part.at.log_start, part.at.last_stable, part.at.high_watermark, part.at.log_end, part.at.leader_epoch,
                          part.at.offline, part.at.bytes)
+

@@ -3,14 +3,14 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from fastlog.native.arena cimport (
-    CHUNK, CHUNK_COLD, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle, arena_take,
+    BLOCK, CHUNK, CHUNK_COLD, CHUNK_SHIFT, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle, arena_take,
     arena_unpin,
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
 from fastlog.native.index cimport index_position
 from fastlog.native.log cimport Partition, Pin, Read
-from fastlog.native.ring cimport Op, ring_readv
+from fastlog.native.ring cimport Op, iovec, ring_readv
 from fastlog.native.segment cimport segment_of, segment_ready, segment_unuse, segment_use
 from fastlog.native.slab cimport slab_get, slab_put
 from fastlog.native.store cimport (
@@ -18,9 +18,17 @@ from fastlog.native.store cimport (
     UNKNOWN_TOPIC_OR_PARTITION, log_ready,
 )
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
+    """
+    void *fl_aligned(size_t n) nogil
+
 cdef enum:
     DONE = 0
     WAIT = 1
+    TAKEN = 2                       # someone else ends the read
     PEEK = 27                       # bytes of a batch header up to the last offset delta
     AHEAD_MAX = 2097152             # bytes read ahead of a reader
 
@@ -280,11 +288,117 @@ cdef int pin(LogState *log, Read *r, Segment *seg, int64_t at, int64_t length) n
     return 0
 
 
+cdef int64_t present(LogState *log, Segment *seg, int64_t from_, int64_t to, bint *cold) noexcept nogil:
+    """How far file positions from `from_` to `to` are in memory without a gap. What is there counts as used now."""
+    cdef Arena *arena = log.store.arena
+    cdef int64_t at = from_
+    cdef Chunk *c
+    while at < to:
+        c = arena_find(arena, &seg.chunks, at & ~(<int64_t> CHUNK - 1))
+        if not covers(c, at, to):
+            return at
+        cold[0] = cold[0] or c.kind == CHUNK_COLD
+        if c.listed:
+            arena_hold(arena, c)
+            arena_settle(arena, c)
+        at = c.window + CHUNK
+    return to
+
+
+cdef struct Big:                    # one batch that chunks for cold reads can't hold, read into memory of its own
+    Op op                           # first
+    LogState *log
+    Segment *segment
+    Read *r
+    uint8_t *buf
+    int64_t from_
+    int64_t length
+    int64_t got
+    uint32_t skip
+    uint32_t size
+    iovec iov
+
+
+cdef void big_submit(Big *b) noexcept nogil:
+    b.iov.iov_base = b.buf + b.got
+    b.iov.iov_len = <size_t> (b.length - b.got)
+    ring_readv(b.log.store.config.ring, &b.op, b.segment.fd, &b.iov, 1, b.from_ + b.got)
+
+
+cdef void big_done(Op *op) noexcept nogil:
+    cdef Big *b = <Big *> op
+    cdef LogState *log = b.log
+    cdef StoreState *s = log.store
+    cdef Read *r = b.r
+    cdef Pin *p
+    cdef int64_t more
+    if op.res > 0:
+        more = op.res & ~(<int64_t> BLOCK - 1)
+        if b.got + op.res < b.skip + b.size and more:
+            b.got += more
+            big_submit(b)
+            return
+        b.got += op.res
+        s.stats.read_bytes_disk += <uint64_t> b.got
+    s.stats.reads_disk += 1
+    s.big = False
+    s.arena.released += 1
+    log.loads -= 1
+    log_ready(log)
+    segment_unuse(s, b.segment)
+    p = NULL
+    if b.got >= b.skip + b.size:
+        p = <Pin *> slab_get(&s.pins, &s.pins_n, sizeof(Pin))
+    if p == NULL:
+        free(b.buf)
+        r.error = KAFKA_STORAGE_ERROR
+    else:
+        p.base = b.buf + b.skip
+        p.length = b.size
+        r.pins = p
+        r.bytes = b.size
+    free(b)
+    r.done(r)
+
+
+cdef int read_big(LogState *log, Read *r, Segment *seg, int64_t at, int64_t size) noexcept nogil:
+    """Reads one batch into memory of its own, one such batch at a time in a store. The read is `big_done`'s then."""
+    cdef StoreState *s = log.store
+    cdef Big *b
+    cdef int64_t skip = at & (BLOCK - 1)
+    if seg.start + at + size > log.written:
+        log.forced = seg.start + at + size      # some of it lies in memory only: it is tried again when written
+        log_ready(log)
+        return WAIT
+    if s.big:
+        starve(log)
+        return WAIT
+    b = <Big *> calloc(1, sizeof(Big))
+    if b != NULL:
+        b.length = (skip + size + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+        b.buf = <uint8_t *> fl_aligned(<size_t> b.length)
+    if b == NULL or b.buf == NULL:
+        free(b)
+        r.error = KAFKA_STORAGE_ERROR
+        return DONE
+    b.log = log
+    b.segment = seg
+    b.r = r
+    b.from_ = at - skip
+    b.skip = <uint32_t> skip
+    b.size = <uint32_t> size
+    b.op.done = big_done
+    s.big = True
+    log.loads += 1
+    segment_use(seg)
+    big_submit(b)
+    return TAKEN
+
+
 cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef Partition *part = log.part
     cdef StoreState *s = log.store
     cdef Segment *seg
-    cdef Chunk *c
     cdef uint8_t head[PEEK]
     cdef int64_t limit = part.at.log_end if r.to_log_end else part.at.high_watermark
     cdef int64_t limit_position = log.end if r.to_log_end else log.visible
@@ -293,6 +407,8 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef int64_t length
     cdef int64_t end
     cdef int64_t reached
+    cdef int64_t missing
+    cdef int64_t most = <int64_t> (s.arena.cold_max // 2) << CHUNK_SHIFT
     cdef bint cold = again
     r.log_start = part.at.log_start
     r.high_watermark = part.at.high_watermark
@@ -310,6 +426,8 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         return DONE
     seg = segment_of(log, r.offset)
     at = recent_position(log, r.offset)
+    if at < r.reached:
+        at = r.reached
     if at >= seg.start:
         at -= seg.start
     else:
@@ -324,9 +442,10 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         if at < 0:
             at = index_position(seg.index, r.offset)
         if not peek(log, seg, at, head):
+            r.reached = seg.start + at          # a walk may be longer than what fits into memory at once
             length = r.bytes_max if r.bytes_max > CHUNK else CHUNK
-            if length > LOAD_CHUNKS * CHUNK:
-                length = LOAD_CHUNKS * CHUNK
+            if length > most:
+                length = most
             load(log, seg, at, at + length)
             return WAIT
         size = <int64_t> <int32_t> get32(head + 8) + BATCH_PREFIX
@@ -349,16 +468,15 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     length = size if size > r.bytes_max else r.bytes_max
     if length > end - at:
         length = end - at
-    reached = at
-    while reached < at + length:                # what of it is in memory
-        c = arena_find(s.arena, &seg.chunks, reached & ~(<int64_t> CHUNK - 1))
-        if not covers(c, reached, at + length):
-            break
-        cold = cold or c.kind == CHUNK_COLD
-        reached = c.window + CHUNK
-    if reached < at + length:
-        load(log, seg, reached, at + length)
+    reached = present(log, seg, at, at + length, &cold)
+    if reached < at + length and length > most and size <= most:
+        length = most                           # no more than can be there at once
+    missing = at + length if reached < at + length else 0
+    if missing and size > most and reached - at < size:
+        return read_big(log, r, seg, at, size)
+    if missing:
         if reached - at < size or (not again and reached - at < length // 2):
+            load(log, seg, reached, missing)
             return WAIT
         length = reached - at
         cold = True
@@ -368,27 +486,33 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         read_release(s, r)
         r.error = KAFKA_STORAGE_ERROR
         return DONE
+    if missing:
+        load(log, seg, reached, missing)        # for the next read; only now, as it may evict
     if cold:
         read_ahead(log, seg, at, length)
     return DONE
 
 
 cdef void read_start(LogState *log, Read *r) noexcept nogil:
+    cdef int how
     r.error = 0
     r.bytes = 0
     r.pins = NULL
     r.next = NULL
-    if attempt(log, r, False) == DONE:
+    r.reached = -1
+    how = attempt(log, r, False)
+    if how == DONE:
         r.done(r)
-        return
-    r.next = log.reads
-    log.reads = r
+    elif how == WAIT:
+        r.next = log.reads
+        log.reads = r
 
 
 cdef void reads_retry(LogState *log) noexcept nogil:
     cdef Read *r = log.reads
     cdef Read *following
     cdef bint failed = log.reads_failed
+    cdef int how
     log.reads = NULL
     log.reads_due = False
     log.reads_failed = False
@@ -398,11 +522,13 @@ cdef void reads_retry(LogState *log) noexcept nogil:
         if failed and not log.part.at.offline:
             r.error = KAFKA_STORAGE_ERROR
             r.done(r)
-        elif attempt(log, r, True) == DONE:
-            r.done(r)
         else:
-            r.next = log.reads
-            log.reads = r
+            how = attempt(log, r, True)
+            if how == DONE:
+                r.done(r)
+            elif how == WAIT:
+                r.next = log.reads
+                log.reads = r
         r = following
 
 
@@ -421,6 +547,9 @@ cdef void read_release(StoreState *s, Read *r) noexcept nogil:
     while r.pins != NULL:
         p = r.pins
         r.pins = p.next
-        arena_unpin(s.arena, <Chunk *> p.chunk)
+        if p.chunk != NULL:
+            arena_unpin(s.arena, <Chunk *> p.chunk)
+        else:
+            free(<void *> (<size_t> p.base & ~(<size_t> BLOCK - 1)))    # a big batch's own memory
         slab_put(&s.pins, &s.pins_n, p)
     r.bytes = 0

@@ -8,7 +8,7 @@ from fastlog.native.arena cimport ChunkHeader
 cdef struct Relic:                  # one dead arena
     uint8_t *map
     uint64_t map_bytes
-    const ChunkHeader **extents     # with bytes that were not written; sorted by partition, segment, window
+    const ChunkHeader **extents     # that hold appended bytes; sorted by partition, segment, window
     int32_t extents_n
     char *path
 

@@ -98,7 +98,8 @@ cdef const char *relic_open(Relic *r, const char *path) noexcept nogil:
         if head.data + (<uint64_t> i + 1) * CHUNK > <uint64_t> size:
             break
         h = (<const ChunkHeader *> (r.map + BLOCK)) + i
-        if h.end <= CHUNK and h.written < h.end and h.start <= h.written and h.window >= 0 and h.window % CHUNK == 0:
+        # Written ones count too: a batch that lies half in a file may begin in one.
+        if 0 < h.end <= CHUNK and h.start <= h.written <= h.end and h.window >= 0 and h.window % CHUNK == 0:
             r.extents[r.extents_n] = h
             r.extents_n += 1
     qsort(r.extents, <size_t> r.extents_n, sizeof(ChunkHeader *), by_place)

@@ -251,6 +251,7 @@ cdef struct StoreState:
     int32_t writes_n                # made
     Load *loads_free
     int32_t loads_n
+    bint big                        # a batch too large for chunks is being read
     void *pins
     int32_t pins_n
     int32_t opens                   # log_open jobs out

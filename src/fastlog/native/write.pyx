@@ -157,6 +157,7 @@ cdef void write_done(Op *op) noexcept nogil:
             log.durable = moved
             log.unflushed = 0
             log.piece += (w.length - log.piece) // 8
+        log.reads_due = log.reads_due or log.reads != NULL
         promise_keep(log)
     write_put(s, w)
 
