@@ -48,7 +48,14 @@ async def _create(ctx: Context, asked: Message, *, validate_only: bool) -> dict[
         {key: config[key] for key in ("name", "value", "read_only", "config_source", "is_sensitive")}
         for config in topic_configs(ctx.configs.layers, configs)
     ]
-    answer = {"name": name, "error_code": Error.NONE, "num_partitions": partitions, "replication_factor": 1, "configs": shown}
+    answer = {
+        "name": name,
+        "error_code": Error.NONE,
+        "error_message": None,
+        "num_partitions": partitions,
+        "replication_factor": 1,
+        "configs": shown,
+    }
     return answer if topic is None else answer | {"topic_id": topic.topic_id}
 
 

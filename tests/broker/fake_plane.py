@@ -1,0 +1,221 @@
+"""A data plane in memory: logs are lists, the disk is a dictionary that outlives it, requests are handed over by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastlog.broker.plane import (
+    AppendResult,
+    BatchRules,
+    DeleteRecordsResult,
+    ListenAddress,
+    LogSettings,
+    OpenResult,
+    PartitionSpec,
+    PlaneConfig,
+    PlaneFacts,
+    Positions,
+    ReadResult,
+    Request,
+    TimeResult,
+)
+from fastlog.protocol.errors import Error
+from fastlog.protocol.records import iter_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+
+@dataclass(slots=True)
+class FakeLog:
+    topic_id: UUID
+    batches: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """(base offset, next offset, bytes)."""
+    start: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1][1] if self.batches else 0
+
+
+@dataclass(slots=True)
+class FakeDisk:
+    """What outlives a data plane: logs by path."""
+
+    logs: dict[str, FakeLog] = field(default_factory=dict)
+    fail_open: dict[str, str] = field(default_factory=dict)
+    """Why opening or making a partition fails, by the name of its directory."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Records that a crash takes from a log's end, by the name of its directory."""
+    fail_close: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Published:
+    name: str
+    partitions: int
+    rules: BatchRules
+    internal: bool
+
+
+@dataclass(slots=True)
+class _Open:
+    spec: PartitionSpec
+    log: FakeLog
+    epoch: int
+    settings: LogSettings
+    offline: int = 0
+
+
+class FakePlane:
+    """See `fastlog.broker.plane.DataPlane`. `events` records what was asked of it, in order."""
+
+    def __init__(self, disk: FakeDisk) -> None:
+        self.disk = disk
+        self.open: dict[tuple[UUID, int], _Open] = {}
+        self.published: dict[UUID, Published] = {}
+        self.events: list[tuple[Any, ...]] = []
+        self.closed: list[str] = []
+        self.config: PlaneConfig | None = None
+        self.accepting = False
+        self.arenas: list[str] = []
+        self._on_request: Callable[[Request], None] | None = None
+        self._tokens = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[bytes]] = {}
+
+    # ---- life ----
+
+    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
+        self.config = config
+        self._on_request = on_request
+        self.events.append(("start",))
+        return PlaneFacts(io="fake", io_why="a test", arenas=self.arenas)
+
+    async def drop_relics(self) -> None:
+        self.events.append(("drop_relics",))
+
+    async def bind(self, addresses: Sequence[ListenAddress]) -> list[ListenAddress]:
+        ports = itertools.count(50_000)
+        return [address if address.port or address.path else replace(address, port=next(ports)) for address in addresses]
+
+    async def accept(self) -> None:
+        self.accepting = True
+        self.events.append(("accept",))
+
+    async def drain(self, timeout_ms: int) -> int:
+        self.accepting = False
+        self.events.append(("drain", timeout_ms))
+        return 0
+
+    async def stop(self) -> None:
+        self.events.append(("stop", sorted(f"{o.spec.topic}-{o.spec.partition}" for o in self.open.values())))
+
+    # ---- requests ----
+
+    async def request(self, api_key: int, version: int, body: bytes, *, listener: str, client_id: str | None = "test") -> bytes:
+        """Hands a request over and waits for the response's body. Raises ConnectionError with the reason when it was closed."""
+        assert self._on_request is not None
+        token = next(self._tokens)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._answers[token] = future
+        self._on_request(Request(token, api_key, version, 7, client_id, "127.0.0.1:12345", listener, memoryview(body)))
+        return await asyncio.wait_for(future, 10)
+
+    def respond(self, token: int, body: bytes) -> None:
+        self._answers.pop(token).set_result(body)
+
+    def close(self, token: int, why: str) -> None:
+        self.closed.append(why)
+        self._answers.pop(token).set_exception(ConnectionError(why))
+
+    # ---- partitions ----
+
+    async def open_partition(self, spec: PartitionSpec) -> OpenResult:
+        await asyncio.sleep(0)
+        path, name = Path(spec.path), Path(spec.path).name
+        self.events.append(("open", name, spec.create))
+        if name in self.disk.fail_open:
+            return OpenResult(Error.KAFKA_STORAGE_ERROR, self.disk.fail_open[name])
+        if spec.create:
+            if path.exists():  # noqa: ASYNC240
+                return OpenResult(Error.KAFKA_STORAGE_ERROR, "the directory exists")
+            path.mkdir()  # noqa: ASYNC240
+            self.disk.logs[spec.path] = FakeLog(spec.topic_id)
+        elif not path.exists() or spec.path not in self.disk.logs:  # noqa: ASYNC240
+            return OpenResult(Error.KAFKA_STORAGE_ERROR, "no such directory")
+        log = self.disk.logs[spec.path]
+        assert log.topic_id == spec.topic_id
+        recovered, lost = not spec.clean and not spec.create, 0
+        if recovered:
+            for _ in range(self.disk.lost.pop(name, 0)):
+                lost += len(log.batches.pop()[2])
+        self.open[spec.topic_id, spec.partition] = _Open(spec, log, spec.leader_epoch, spec.settings)
+        return OpenResult(Error.NONE, "cut" if lost else "", recovered, lost)
+
+    async def close_partition(self, topic_id: UUID, partition: int) -> None:
+        opened = self.open.pop((topic_id, partition))
+        name = Path(opened.spec.path).name
+        self.events.append(("close", name))
+        if name in self.disk.fail_close:
+            raise OSError(f"{name} can't be flushed")
+
+    async def delete_partition(self, topic_id: UUID, partition: int) -> None:
+        opened = self.open.pop((topic_id, partition), None)
+        if opened is None:
+            return
+        self.events.append(("delete", Path(opened.spec.path).name))
+        del self.disk.logs[opened.spec.path]
+        shutil.rmtree(opened.spec.path)
+
+    async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:
+        self.events.append(("publish", name, partitions))
+        self.published[topic_id] = Published(name, partitions, rules, internal)
+
+    async def unpublish_topic(self, topic_id: UUID) -> None:
+        self.events.append(("unpublish", self.published[topic_id].name))
+        del self.published[topic_id]
+
+    async def set_log_settings(self, topic_id: UUID, partition: int, settings: LogSettings) -> None:
+        self.open[topic_id, partition].settings = settings
+
+    async def set_leader_epoch(self, topic_id: UUID, partition: int, epoch: int) -> None:
+        self.open[topic_id, partition].epoch = epoch
+
+    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult:
+        log = self.open[topic_id, partition].log
+        (parsed,) = iter_batches(batch)
+        base = log.end
+        log.batches.append((base, base + parsed.last_offset_delta + 1, base.to_bytes(8) + batch[8:]))
+        return AppendResult(Error.NONE, base)
+
+    async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult:
+        log = self.open[topic_id, partition].log
+        data = b"".join(batch for _, following, batch in log.batches if following > offset)
+        return ReadResult(Error.NONE, data, log.start, log.end, log.end)
+
+    async def delete_records(self, topic_id: UUID, partition: int, offset: int) -> DeleteRecordsResult:
+        log = self.open[topic_id, partition].log
+        offset = log.end if offset == -1 else offset
+        if offset > log.end:
+            return DeleteRecordsResult(Error.OFFSET_OUT_OF_RANGE)
+        log.start = max(log.start, offset)
+        return DeleteRecordsResult(Error.NONE, log.start)
+
+    async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult:
+        return TimeResult(Error.NONE)
+
+    def positions(self, topic_id: UUID, partition: int) -> Positions | None:
+        opened = self.open.get((topic_id, partition))
+        if opened is None:
+            return None
+        log = opened.log
+        return Positions(log.start, log.end, log.end, log.end, opened.epoch, opened.offline, sum(len(b[2]) for b in log.batches))
+
+    def stats(self) -> dict[str, Any]:
+        return {"shards": [{"requests": 5, "conns": 2}]}
