@@ -303,6 +303,7 @@ class FakeLog:
         self.gate: asyncio.Event | None = None  # appends wait for it
         self.read_gate: asyncio.Event | None = None
         self.appends = 0
+        self.reads = 0
 
     def partition(self, index: int) -> FakePartition:
         return self.partitions.setdefault(index, FakePartition())
@@ -322,6 +323,7 @@ class FakeLog:
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> Outcome:
         assert to_log_end
+        self.reads += 1
         await (self.read_gate.wait() if self.read_gate is not None else asyncio.sleep(0))
         if self.fail_read is not Error.NONE:
             return Outcome(self.fail_read)

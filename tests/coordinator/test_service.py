@@ -244,6 +244,33 @@ async def test_an_append_that_raises() -> None:
 
 
 @asynchronous
+async def test_a_defect_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Served() as served:
+        await served.loaded()
+
+        def broken(*args: Any, **kwargs: Any) -> bytes:
+            raise RuntimeError("broken")
+
+        with monkeypatch.context() as broken_by:
+            broken_by.setattr("fastlog.coordinator.runtime.build_batch", broken)
+            assert await served.commit(1) == Error.UNKNOWN_SERVER_ERROR
+        assert await served.commit(2) == 0
+        assert await served.fetch() == {("t", 0): 2}
+
+
+@asynchronous
+async def test_a_few_partitions_are_read_at_a_time() -> None:
+    log = FakeLog()
+    log.read_gate = asyncio.Event()
+    async with Served(log, FakeTopics(__consumer_offsets=50)) as served:
+        await turns()
+        assert log.reads == 4
+        log.read_gate.set()
+        await served.loaded()
+        assert log.reads == 50
+
+
+@asynchronous
 async def test_fetching_stable_offsets_waits_for_commits_under_way() -> None:
     async with Served() as served:
         await served.loaded()

@@ -65,12 +65,14 @@ class _Write:
 class PartitionRuntime:
     """One partition of `__consumer_offsets`. All methods belong to the event loop's thread."""
 
-    def __init__(self, topic_id: UUID, partition: int, plane: Log, environment: Environment) -> None:
+    def __init__(self, topic_id: UUID, partition: int, plane: Log, environment: Environment, turns: asyncio.Semaphore) -> None:
+        """`turns`: how many partitions may be read at the same time, each through a buffer of its own."""
         self.partition = partition
         self.status = Status.LOADING
         self.shard = Shard(environment, self.run)
         self._topic_id = topic_id
         self._plane = plane
+        self._turns = turns
         self._settings = environment.settings
         self._clock = environment.clock
         self._metrics = environment.metrics
@@ -185,7 +187,11 @@ class PartitionRuntime:
         try:
             while self._queue:
                 writes = self._take()
-                error = await self._append(writes)
+                try:
+                    error = await self._append(writes)
+                except Exception:
+                    log.exception("__consumer_offsets-%d: append", self.partition)
+                    error = Error.UNKNOWN_SERVER_ERROR
                 if error is Error.NONE:
                     self._accept(writes)
                 else:
@@ -215,11 +221,7 @@ class PartitionRuntime:
         if not finished:
             self._late = task
             return Error.REQUEST_TIMED_OUT
-        try:
-            outcome = task.result()
-        except Exception:
-            log.exception("__consumer_offsets-%d: append", self.partition)
-            return Error.UNKNOWN_SERVER_ERROR
+        outcome = task.result()
         if outcome.error is Error.NONE:
             self._log_end = outcome.base_offset + len(pairs)
             if self._failing is not Error.NONE:
@@ -292,7 +294,8 @@ class PartitionRuntime:
             started_ms = self._clock.monotonic_ms()
             loader = LogLoader(self._plane, self._topic_id, self.partition, self._settings.load_buffer_size, self._metrics)
             try:
-                self._log_end = await loader.load(self.shard.replay)
+                async with self._turns:
+                    self._log_end = await loader.load(self.shard.replay)
                 break
             except KafkaError as failure:
                 log.error("__consumer_offsets-%d: can't be loaded: %s; trying again", self.partition, failure)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastlog.groups")
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
+_LOADS_MAX: Final = 4  # partitions that are read at the same time
 _NEW_LOAD_S: Final = 1.0  # how long whoever first needs the topic waits for its empty partitions to be loaded
 
 
@@ -111,7 +112,10 @@ class GroupService:
 
     def _open(self, topic: Topic) -> None:
         environment = Environment(self.settings, self._clock, self._timers, self.metrics)
-        self._runtimes = [PartitionRuntime(topic.topic_id, index, self._plane, environment) for index in range(topic.partition_count)]
+        turns = asyncio.Semaphore(_LOADS_MAX)
+        self._runtimes = [
+            PartitionRuntime(topic.topic_id, index, self._plane, environment, turns) for index in range(topic.partition_count)
+        ]
         for runtime in self._runtimes:
             runtime.load()
 
