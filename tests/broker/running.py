@@ -42,7 +42,7 @@ class Running:
         body = await self.plane.request(api.key, version, encode_request(api.key, version, message), listener=listener)
         return decode_response(api.key, version, body)
 
-    async def create(self, name: str, partitions: int = 1, **configs: str) -> dict[str, Any]:
+    async def create(self, name: str, partitions: int = 1, configs: Mapping[str, str | None] | None = None) -> dict[str, Any]:
         response = await self.call("CreateTopics", topics=[new_topic(name, partitions, configs)], timeout_ms=1000)
         (topic,) = response["topics"]
         return dict(topic)

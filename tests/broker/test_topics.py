@@ -83,6 +83,11 @@ REFUSED = [
         Error.INVALID_TOPIC_EXCEPTION,
         f"Topic name is invalid: the length of '{'x' * 250}' is longer than the max allowed length 249",
     ),
+    (
+        new_topic("x" * 32_767),
+        Error.INVALID_TOPIC_EXCEPTION,
+        f"Topic name is invalid: the length of '{'x' * 1962}...",
+    ),
     (new_topic("taken"), Error.TOPIC_ALREADY_EXISTS, "Topic 'taken' already exists."),
     (new_topic("under.score"), Error.INVALID_TOPIC_EXCEPTION, "Topic 'under.score' collides with existing topic: under_score"),
     (new_topic("__cluster_metadata"), Error.INVALID_REQUEST, "Creation of internal topic __cluster_metadata is prohibited."),
@@ -244,8 +249,8 @@ def test_more_partitions(tmp_path: Path, version: int) -> None:
         async with running(tmp_path) as broker:
             await broker.create("t", 3)
 
-            async def grow(count: int, assignments: list[list[int]] | None = None, name: str = "t", **more: Any) -> tuple[int, Any]:
-                assigned = None if assignments is None else [{"broker_ids": ids} for ids in assignments]
+            async def grow(count: int, assigned_to: list[list[int]] | None = None, name: str = "t", **more: Any) -> Any:
+                assigned = None if assigned_to is None else [{"broker_ids": ids} for ids in assigned_to]
                 topics = [{"name": name, "count": count, "assignments": assigned}]
                 (result,) = (await broker.call("CreatePartitions", version, topics=topics, timeout_ms=1000, **more))["results"]
                 return result["error_code"], result["error_message"]
@@ -292,7 +297,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     async def run() -> None:
         disk = FakeDisk()
         async with running(tmp_path, disk=disk) as broker:
-            await broker.create("a", 2, **{"cleanup.policy": "compact"})
+            await broker.create("a", 2, {"cleanup.policy": "compact"})
             await broker.create("b")
             await broker.append("a", 1, 7)
             ids = {topic.name: topic.topic_id for topic in broker.topics.all()}
@@ -529,7 +534,7 @@ def test_producer_ids_are_never_given_twice(tmp_path: Path) -> None:
 def test_the_record_of_a_topic_is_readable(tmp_path: Path) -> None:
     async def run() -> None:
         async with running(tmp_path) as broker:
-            await broker.create("t", 2, **{"retention.ms": "1"})
+            await broker.create("t", 2, {"retention.ms": "1"})
             entry = await broker.topics.store.get("/topics/t")
             assert entry is not None
             record = json.loads(entry.value)

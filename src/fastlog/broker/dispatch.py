@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
+from fastlog.broker.said import said
 from fastlog.protocol import CodecError, DecodeError
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
@@ -136,7 +137,7 @@ async def answer(ctx: Context, request: Request) -> bytes:
     try:
         response = await handle(ctx, context, message)
     except KafkaError as error:
-        failed = failure(request.api_key, request.version, error.code, error.message)
+        failed = failure(request.api_key, request.version, error.code, said(error))
         if failed is None:
             raise
         return failed

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fastlog.broker.configs import may_change
+from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.keys import ConfigError
@@ -41,7 +42,7 @@ async def alter_all(resources: list[Message], alter: Callable[[Message], Awaitab
                 raise KafkaError(Error.INVALID_REQUEST, "Error due to duplicate config keys")
             await alter(resource)
         except KafkaError as failure:
-            error, why = failure.code, failure.message or None
+            error, why = failure.code, said(failure)
         return {"error_code": error, "error_message": why, "resource_type": kind, "resource_name": name}
 
     return list(await asyncio.gather(*(one(resource) for resource in resources)))

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.replicas import check_replicas
+from fastlog.broker.said import said
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
@@ -44,5 +45,5 @@ async def _add(ctx: Context, asked: Message, *, validate_only: bool) -> dict[str
                 check_replicas(assignment["broker_ids"], ctx.cluster.node_id)
         await ctx.topics.add_partitions(topic, count, validate_only=validate_only)
     except KafkaError as failure:
-        return {"name": name, "error_code": failure.code, "error_message": failure.message or None}
+        return {"name": name, "error_code": failure.code, "error_message": said(failure)}
     return {"name": name, "error_code": Error.NONE}

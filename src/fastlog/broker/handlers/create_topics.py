@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker.describing import topic_configs
 from fastlog.broker.replicas import check_replicas, check_replication_factor
+from fastlog.broker.said import said
 from fastlog.broker.topics import PARTITIONS_PER_REQUEST_MAX
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -60,7 +61,7 @@ async def _create(ctx: Context, asked: Message, *, validate_only: bool) -> dict[
 
 
 def _refused(name: str, failure: KafkaError) -> dict[str, Any]:
-    return {"name": name, "error_code": failure.code, "error_message": failure.message or None, "configs": []}
+    return {"name": name, "error_code": failure.code, "error_message": said(failure), "configs": []}
 
 
 def _partitions(ctx: Context, asked: Message) -> int:

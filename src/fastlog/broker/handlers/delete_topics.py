@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.listing import NO_ID
+from fastlog.broker.said import said
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
@@ -68,4 +69,4 @@ async def _delete(ctx: Context, topic: Topic) -> dict[str, Any]:
 
 
 def _answer(name: str | None, topic_id: UUID, failure: KafkaError) -> dict[str, Any]:
-    return {"name": name, "topic_id": topic_id, "error_code": failure.code, "error_message": failure.message or None}
+    return {"name": name, "topic_id": topic_id, "error_code": failure.code, "error_message": said(failure)}

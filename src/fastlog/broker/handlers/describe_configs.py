@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.describing import broker_configs, default_broker_configs, topic_configs
 from fastlog.broker.resources import BROKER, TOPIC
+from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -22,7 +23,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
         try:
             result["configs"] = _describe(ctx, kind, name, resource["configuration_keys"] or [])
         except KafkaError as failure:
-            result |= {"error_code": failure.code, "error_message": failure.message, "configs": []}
+            result |= {"error_code": failure.code, "error_message": said(failure) or "", "configs": []}
         for config in result["configs"]:
             if not message["include_synonyms"]:
                 config["synonyms"] = []
