@@ -103,8 +103,8 @@ REFUSED = [
         new_topic("p", factor=3),
         Error.INVALID_REPLICATION_FACTOR,
         (
-            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached because only 1 broker(s) are "
-            "registered."
+            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot be reached because only 1 "
+            "broker(s) are registered."
         ),
     ),
     (

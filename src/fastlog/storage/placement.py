@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from fastlog.storage.files import sync_directory
@@ -66,6 +65,8 @@ def survey(directory: DataDirectory, known: Collection[str]) -> tuple[list[str],
 
 def remove_partition(path: Path) -> None:
     """Removes a partition's directory; a crash leaves it whole or named as deleted. Blocks. Raises OSError."""
+    import shutil  # with it come three compression libraries, and most starts remove nothing
+
     ending = f".{secrets.token_hex(16)}-delete"
     marked = path.with_name(path.name[: NAME_MAX - len(ending)] + ending)
     try:
