@@ -10,8 +10,10 @@ import warnings
 from typing import TYPE_CHECKING
 
 from fastlog.protocol.messages import encode_request
-from fastlog.protocol.records import Record, build_batch
+from fastlog.protocol.records import Record, build_batch, iter_batches
+from tests.support.metrics import total
 from tests.support.peer import Peer, create_topic, fetch, frame, produce, produced
+from tests.support.process import free_port
 from tests.support.process_facts import descriptors_of, resident
 
 if TYPE_CHECKING:
@@ -57,6 +59,27 @@ def test_ten_thousand_idle_connections(
             for one in held:
                 one.close()
         eventually(lambda: descriptors_of(broker) <= files + 2, 20)
+        append(peer, fresh_name)
+
+
+def test_memory_that_a_client_does_not_read_is_copied_out(
+    start_broker: Start, engine: str, fresh_name: str, eventually: Callable[[Callable[[], bool], float], None]
+) -> None:
+    """A client that stops reading in the middle of an answer gets the rest when it goes on; the log's memory did not wait for it."""
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker(io=engine, args=["--set", "fastlog.pinned.timeout.ms=500", "--metrics", metrics])
+    create_topic(broker.bootstrap, fresh_name)
+    values = [random.Random(i).randbytes(900_000) for i in range(8)]
+    with Peer(broker.bootstrap) as peer, Peer(broker.bootstrap, receive_buffer=4096) as paused:
+        for value in values:
+            batch = build_batch([Record(0, NOW, None, value)], timestamp_ms=NOW)
+            assert produced(peer.call("Produce", 9, produce(fresh_name, batch)))[0] == 0
+        for _ in range(3):
+            paused.ask("Fetch", 12, fetch(fresh_name, max_bytes=8 << 20))
+        eventually(lambda: total(metrics, "fastlog_copied_out_bytes_total") > 0, 20)
+        for _ in range(3):
+            data = paused.answer()[1]["responses"][0]["partitions"][0]
+            assert [r.value for b in iter_batches(data["records"]) for r in b.records] == values
         append(peer, fresh_name)
 
 

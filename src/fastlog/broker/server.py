@@ -53,6 +53,7 @@ PLANE_LIMITS: Final = (
     "connections.max.idle.ms",
     "fastlog.connection.shards",
     "fastlog.partition.shards",
+    "fastlog.pinned.timeout.ms",
     "fetch.max.bytes",
     "max.connections",
     "max.incremental.fetch.session.cache.slots",

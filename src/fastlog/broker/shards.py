@@ -131,7 +131,7 @@ class ShardedPlane:
                 "answers_per_conn_max": 64 << 20,
                 "conns_max": max(1, limits.get("max.connections", 2**31 - 1) // n),
                 "idle_ms": limits.get("connections.max.idle.ms", 600_000),
-                "stuck_ms": 10_000,
+                "stuck_ms": limits.get("fastlog.pinned.timeout.ms", 10_000),
                 "fetch_bytes_max": limits.get("fetch.max.bytes", 57_671_680),
                 "sessions_max": max(1, limits.get("max.incremental.fetch.session.cache.slots", 1000) // n),
             },

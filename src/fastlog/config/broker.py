@@ -30,6 +30,13 @@ _FIXED: Final = (
         at_least(0),
     ),
     Key(
+        "fastlog.pinned.timeout.ms",
+        Type.LONG,
+        "10000",
+        "How long a response may hold the log's memory while its client reads nothing of it; then it is copied.",
+        at_least(1),
+    ),
+    Key(
         "fastlog.shutdown.timeout.ms",
         Type.INT,
         "10000",

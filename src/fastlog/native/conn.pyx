@@ -428,6 +428,7 @@ cdef bint start_request(Conn *c, const uint8_t *p, uint32_t length) noexcept nog
     r.work = NULL
     r.release = NULL
     r.abort = NULL
+    r.unpin = NULL
     if c.last != NULL:
         c.last.next = r
     else:
@@ -594,6 +595,13 @@ cdef void on_sent(Op *op) noexcept nogil:
     c.vec.next = shard.vec_free
     shard.vec_free = c.vec
     c.vec = NULL
+    if c.unpin and not c.closing:
+        c.unpin = False
+        unpin(c)
+        if sent == -125:            # ECANCELED: the same again, from the copy
+            c.active_ns = shard.now_ns
+            conn_dirty(c)
+            return
     if sent < 0:
         if not c.closing:
             conn_close(c, NULL, False)
@@ -609,6 +617,18 @@ cdef void on_sent(Op *op) noexcept nogil:
         if not sent:
             break
     conn_dirty(c)
+
+
+cdef void unpin(Conn *c) noexcept nogil:
+    """Its peer does not read: what its answers pin of the log's memory is copied, or, without room for that, the connection closed."""
+    cdef Request *r = c.first
+    while r != NULL:
+        if r.state == REQ_READY and r.pinned:
+            if not r.unpin(r):
+                conn_close(c, b"it does not read its responses", True)
+                return
+            r.pinned = False
+        r = r.next
 
 
 cdef void conns_turn(Shard *shard) noexcept nogil:
@@ -631,6 +651,15 @@ cdef void conns_turn(Shard *shard) noexcept nogil:
         c = following
 
 
+cdef bint pins(const Conn *c) noexcept nogil:
+    cdef Request *r = c.first
+    while r != NULL:
+        if r.state == REQ_READY and r.pinned:
+            return True
+        r = r.next
+    return False
+
+
 cdef void conns_sweep(Shard *shard) noexcept nogil:
     cdef Conn *c = shard.conns
     cdef Conn *following
@@ -641,7 +670,8 @@ cdef void conns_sweep(Shard *shard) noexcept nogil:
                 conn_close(c, b"idle for longer than connections.max.idle.ms", False)
             elif c.rx != NULL and c.receiving and c.rx_start == c.rx_end and shard.now_ns - c.active_ns > QUIET_NS:
                 ring_cancel(shard.ring, &c.recv_op)
-            elif c.sending and c.first != NULL and c.first.pinned and shard.now_ns - c.active_ns > shard.limits.stuck_ms * 1000000:
-                conn_close(c, b"it does not read its responses", True)
+            elif c.sending and not c.unpin and shard.now_ns - c.active_ns > shard.limits.stuck_ms * 1000000 and pins(c):
+                c.unpin = True
+                ring_cancel(shard.ring, &c.send_op)
         c = following
     shard.counters.memory_buffers = <int64_t> shard.bufs.used

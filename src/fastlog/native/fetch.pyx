@@ -4,6 +4,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
+from fastlog.native.buf cimport buf_drop
 from fastlog.native.bytes cimport Reader, Writer, read_i32, read_i64, read_i8, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init
 from fastlog.native.conn cimport conn_close, request_ready, response_iov_room, response_room
@@ -47,6 +48,7 @@ cdef struct FetchRead:
     Work *work
     Shard *home
     int32_t reserved                # of the budget
+    uint32_t bytes                  # as read; the log's own count goes with the pins
     bint out                        # with the owner
     uint8_t *copied                 # malloc'ed copy instead of pins, or NULL
 
@@ -100,6 +102,7 @@ cdef void fetch_start(Request *r) noexcept nogil:
     r.work = work
     r.release = release
     r.abort = abort
+    r.unpin = unpin
     if r.version < 15:
         read_i32(b)                 # replica id
     max_wait = read_i32(b)
@@ -131,6 +134,10 @@ cdef void fetch_start(Request *r) noexcept nogil:
         work.session = NULL
     if work.session != NULL:
         work.session.busy = True
+    if work.by_id or work.session != NULL:
+        # nothing points into the request any more: a parked one holds no receive buffer
+        buf_drop(&shard.bufs, r.frame)
+        r.frame = NULL
     if first_part(work) == NULL:
         if work.session != NULL:
             end_session(work)
@@ -415,8 +422,9 @@ cdef void fetch_read_done(Shard *home, void *what) noexcept nogil:
     cdef Work *work = rd.work
     cdef FetchPart *p = rd.part
     work.outstanding -= 1
-    work.budget += rd.reserved - <int64_t> rd.read.bytes
-    work.total += rd.read.bytes
+    rd.bytes = rd.read.bytes
+    work.budget += rd.reserved - <int64_t> rd.bytes
+    work.total += rd.bytes
     if rd.read.error:
         p.error = rd.read.error
         work.failed = True
@@ -424,25 +432,52 @@ cdef void fetch_read_done(Shard *home, void *what) noexcept nogil:
         p.high_watermark = rd.read.high_watermark
         p.last_stable = rd.read.last_stable
         p.log_start = rd.read.log_start
-        if work.copy_out and rd.read.bytes:
+        if work.copy_out and rd.bytes:
             copy_pins(work, rd)
     pump(work)
 
 
-cdef void copy_pins(Work *work, FetchRead *rd) noexcept nogil:
-    """Too much of the log's memory is pinned by readers: take a copy and let go, so that appends don't run out of it."""
-    cdef uint8_t *at = <uint8_t *> malloc(rd.read.bytes)
+cdef bint copy_pins(Work *work, FetchRead *rd) noexcept nogil:
+    """Too much of the log's memory is pinned by readers, or for too long: take a copy and let go, so that appends don't run out of it.
+    Copies count as receive buffers do. False: no room for one."""
+    cdef uint8_t *at = NULL
     cdef Pin *pin = rd.read.pins
+    if work.shard.bufs.used + rd.bytes <= work.shard.bufs.used_max:
+        at = <uint8_t *> malloc(rd.bytes)
     if at == NULL:
-        return
+        return False
+    work.shard.bufs.used += rd.bytes
     rd.copied = at
     while pin != NULL:
         memcpy(at, pin.base, pin.length)
         at += pin.length
         pin = pin.next
     counter_add(&work.shard.counters.copied_out, 1)
-    counter_add(&work.shard.counters.copied_out_bytes, rd.read.bytes)
+    counter_add(&work.shard.counters.copied_out_bytes, rd.bytes)
     release_read(work, rd)
+    return True
+
+
+cdef bint unpin(Request *r) noexcept nogil:
+    cdef Work *work = <Work *> r.work
+    cdef FetchRead *rd = work.reads
+    cdef uint8_t *at
+    cdef int32_t i
+    while rd != NULL:
+        if rd.out and rd.bytes:
+            # the copy takes the place of the pins in the response: each pin is one iovec, and they follow one another
+            i = 0
+            while i < r.n_iov and r.iov[i].iov_base != rd.read.pins.base:
+                i += 1
+            if not copy_pins(work, rd):
+                return False
+            at = rd.copied
+            while at < rd.copied + rd.bytes and i < r.n_iov:
+                r.iov[i].iov_base = at
+                at += r.iov[i].iov_len
+                i += 1
+        rd = rd.next
+    return True
 
 
 cdef void release_read(Work *work, FetchRead *rd) noexcept nogil:
@@ -502,7 +537,9 @@ cdef void free_reads(Work *work) noexcept nogil:
     while work.reads != NULL:
         rd = work.reads
         work.reads = rd.next
-        free(rd.copied)
+        if rd.copied != NULL:
+            shard.bufs.used -= rd.bytes
+            free(rd.copied)
         slab_put(&shard.fetch_free, &shard.fetch_free_n, rd)
 
 
@@ -658,7 +695,7 @@ cdef inline bint told(Work *work, const FetchPart *p) noexcept nogil:
     """Whether the response names this partition."""
     if not work.incremental:
         return True
-    return p.error != 0 or (p.read != NULL and (<FetchRead *> p.read).read.bytes > 0) or \
+    return p.error != 0 or (p.read != NULL and (<FetchRead *> p.read).bytes > 0) or \
         p.high_watermark != p.sent_high_watermark or p.log_start != p.sent_log_start
 
 
@@ -764,8 +801,8 @@ cdef void respond(Work *work) noexcept nogil:
         before = p
         rd = <FetchRead *> p.read
         put_part(&w, work, p, rd, r.version, flexible)
-        if rd != NULL and rd.read.bytes and p.error == 0:
-            counter_add(&shard.counters.fetch_bytes, rd.read.bytes)
+        if rd != NULL and rd.bytes and p.error == 0:
+            counter_add(&shard.counters.fetch_bytes, rd.bytes)
             r.iov[r.n_iov].iov_base = from_
             r.iov[r.n_iov].iov_len = w.p - from_
             r.n_iov += 1
@@ -810,14 +847,14 @@ cdef void put_part(Writer *w, Work *work, const FetchPart *p, const FetchRead *r
     wire_put_length(w, flexible, 0 if work.committed else -1)       # aborted transactions
     if version >= 11:
         write_i32(w, -1)            # preferred read replica
-    wire_put_length(w, flexible, rd.read.bytes if rd != NULL and p.error == 0 else 0)
+    wire_put_length(w, flexible, rd.bytes if rd != NULL and p.error == 0 else 0)
 
 
 cdef void put_records(Request *r, FetchRead *rd) noexcept nogil:
     cdef Pin *pin = rd.read.pins
     if rd.copied != NULL:
         r.iov[r.n_iov].iov_base = rd.copied
-        r.iov[r.n_iov].iov_len = rd.read.bytes
+        r.iov[r.n_iov].iov_len = rd.bytes
         r.n_iov += 1
         return
     r.pinned = True
@@ -835,7 +872,7 @@ cdef void rotate(Session *s) noexcept nogil:
     cdef int32_t n = s.n
     while n:
         following = p.next
-        if p.read != NULL and (<FetchRead *> p.read).read.bytes:
+        if p.read != NULL and (<FetchRead *> p.read).bytes:
             session_to_end(s, p)
         p = following
         n -= 1

@@ -70,7 +70,7 @@ cdef struct Limits:                 # all from the memory budget and the broker'
     int64_t answers_per_conn_max    # response bytes waiting to be sent
     int64_t conns_max               # of this shard
     int64_t idle_ms                 # connections.max.idle.ms
-    int64_t stuck_ms                # a response of pinned memory that makes no progress is copied out after this
+    int64_t stuck_ms                # pinned memory of a response that makes no progress is copied out after this
     int64_t fetch_bytes_max         # fetch.max.bytes
     int32_t sessions_max            # fetch sessions of this shard
 
@@ -144,6 +144,7 @@ cdef struct Request:
     void *work                      # the state of who handles it
     void (*release)(Request *r) noexcept nogil      # NULL, or: the response was sent or dropped
     void (*abort)(Request *r) noexcept nogil        # NULL, or: end soon, the connection is gone
+    bint (*unpin)(Request *r) noexcept nogil        # of a pinned one: copy the memory out and let go; False: no room for a copy
     iovec iov_small[2]
     uint8_t out_small[240]
 
@@ -171,6 +172,7 @@ cdef struct Conn:
     bint paused                     # a produce of its is being validated in the pool: parse nothing, to keep the order
     bint barrier                    # a barrier request is in progress
     bint closing
+    bint unpin                      # its send was cancelled so that pinned memory can be copied out
     bint dirty                      # in the shard's list
     Conn *dirty_next
     Conn *next
