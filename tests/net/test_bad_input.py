@@ -78,6 +78,7 @@ def test_a_frame_length_out_of_bounds_closes(broker: Broker, length: int) -> Non
         assert_closed(broker, peer, "socket.request.max.bytes")
 
 
+@pytest.mark.memory
 def test_a_length_that_no_bytes_follow_costs_no_memory(broker: Broker) -> None:
     before = resident(broker)
     peers = [Peer(broker.bootstrap) for _ in range(50)]
@@ -202,6 +203,7 @@ def test_one_byte_a_time_delays_nobody(broker: Broker, topic: str) -> None:
         slow.socket.close()
 
 
+@pytest.mark.memory
 def test_one_that_never_reads_is_bounded_and_delays_nobody(broker: Broker, topic: str) -> None:
     value = random.Random(3).randbytes(900_000)
     big = build_batch([Record(0, NOW, None, value)], timestamp_ms=NOW)
@@ -296,6 +298,7 @@ def test_garbage_inside_a_compression(broker: Broker, topic: str, codec: Codec, 
             assert Error(error) in {Error.CORRUPT_MESSAGE, Error.INVALID_RECORD, Error.INVALID_TIMESTAMP} or damage == "flipped"
 
 
+@pytest.mark.memory
 @pytest.mark.parametrize("codec", [Codec.GZIP, Codec.SNAPPY, Codec.LZ4, Codec.ZSTD])
 def test_a_decompression_bomb_costs_no_memory(broker: Broker, topic: str, codec: Codec) -> None:
     # 200 MB of zeroes in one value; snappy shrinks to a twentieth only, and stays below message.max.bytes with 15 MB

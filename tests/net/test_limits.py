@@ -9,6 +9,8 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fastlog.protocol.messages import encode_request
 from fastlog.protocol.records import Record, build_batch, iter_batches
 from tests.support.metrics import total
@@ -30,6 +32,7 @@ def append(peer: Peer, topic: str) -> None:
     assert produced(peer.call("Produce", 9, produce(topic, batch)))[0] == 0
 
 
+@pytest.mark.memory
 def test_ten_thousand_idle_connections(
     start_broker: Start, engine: str, descriptors: int, fresh_name: str, eventually: Callable[[Callable[[], bool], float], None]
 ) -> None:
@@ -100,6 +103,7 @@ def test_no_descriptors_left(
             append(late, fresh_name)
 
 
+@pytest.mark.memory
 def test_connections_that_come_and_go_leave_nothing(
     start_broker: Start, engine: str, fresh_name: str, eventually: Callable[[Callable[[], bool], float], None]
 ) -> None:
