@@ -173,11 +173,12 @@ class Broker:
         self._dispatcher.submit(request)
 
     async def _open_directories(self) -> list[DataDirectory]:
-        for path in self._options.data:
+        paths = [await asyncio.to_thread(path.resolve) for path in self._options.data]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise StartError(f"the data directory {path} is given twice")
             directory = await asyncio.to_thread(open_directory, path)
             self._undo.callback(directory.close)
-            if any(other.path == directory.path for other in self._directories):
-                raise StartError(f"the data directory {directory.path} is given twice")
             self._directories.append(directory)
         return self._directories
 
