@@ -51,7 +51,7 @@ def test_compresses_and_stays_compressed(bootstrap: str, fresh_name: str, codec:
     kcat(bootstrap, "-P", "-t", fresh_name, "-p", "0", "-z", codec, given=b"\n".join(lines) + b"\n")
     assert kcat(bootstrap, "-C", "-t", fresh_name, "-p", "0", "-e", "-q").splitlines() == lines
     batches = stored_batches(bootstrap, fresh_name)
-    assert {b.codec for b in batches} == {codec}
+    assert max(batches, key=lambda b: b.count).codec == codec, "one that does not shrink, of a record or two, is sent as it is"
     assert sum(b.count for b in batches) == len(lines)
 
 
