@@ -34,7 +34,9 @@ def test_values_and_revisions_survive_a_restart(tmp_path: Path) -> None:
         assert (entry.value, entry.revision) == (b"4", 2)
         assert [(e.key, e.value, e.revision) for e in await again.range("/b/")] == [("/b/y", b"3", 1)]
         await again.close()
-        assert sorted(os.fspath(p.name) for p in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))) == ["m.db"], "the log is folded into the file on close"
+        assert sorted(os.fspath(p.name) for p in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))) == ["m.db"], (
+            "the log is folded into the file on close"
+        )
 
     asyncio.run(run())
 

@@ -291,22 +291,26 @@ class ShardedPlane:
         core = self._running()
         return await self._call(core.control, at.handle, kind, number, settings)
 
-    async def _end(self, topic_id: UUID, partition: int, kind: int) -> None:
+    async def _end(self, topic_id: UUID, partition: int, kind: int) -> str | None:
+        """Why it did not end as it should, or None."""
         core = self._running()
         at = self._partitions.pop((topic_id, partition), None)
         if at is None:
-            return
+            return None
         error, why, _ = await self._control(at, kind)
-        if error:
-            log.error("partition %s-%d did not close cleanly: %s", topic_id, partition, why)
         await self._call(core.free_partition, at.handle)
         self._per_shard[at.shard] -= 1
+        return why or Error(error).name if error else None
 
     async def close_partition(self, topic_id: UUID, partition: int) -> None:
-        await self._end(topic_id, partition, CLOSE)
+        why = await self._end(topic_id, partition, CLOSE)
+        if why is not None:
+            raise OSError(why)
 
     async def delete_partition(self, topic_id: UUID, partition: int) -> None:
-        await self._end(topic_id, partition, DELETE)
+        why = await self._end(topic_id, partition, DELETE)
+        if why is not None:
+            log.error("the data of partition %s-%d was not all removed: %s", topic_id, partition, why)
 
     async def publish_topic(self, name: str, topic_id: UUID, partitions: int, rules: BatchRules, internal: bool) -> None:
         core = self._running()
