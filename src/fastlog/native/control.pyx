@@ -1,5 +1,5 @@
 """Opening, closing and deleting logs. See control.pxd."""
-from libc.errno cimport ENOENT, ENOMEM
+from libc.errno cimport ENAMETOOLONG, ENOENT
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
@@ -307,9 +307,14 @@ cdef void delete_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
     cdef char gone[PATH_MAX_]
     cdef char parent[PATH_MAX_]
-    cdef char *slash
-    if snprintf(gone, PATH_MAX_, "%.3900s.%016llx-delete", j.log.path, <unsigned long long> (clock_ns() ^ <int64_t> j.log)) >= PATH_MAX_:
-        j.error = ENOMEM
+    cdef char *slash = strrchr(j.log.path, b'/')
+    cdef size_t keep = strlen(j.log.path)
+    # a name may have 255 bytes (limits.h: NAME_MAX), and the ending takes 24 of them: the longest topic names are cut
+    if slash != NULL and keep > <size_t> (slash - j.log.path) + 232:
+        keep = <size_t> (slash - j.log.path) + 232
+    if snprintf(gone, PATH_MAX_, "%.*s.%016llx-delete", <int> keep, j.log.path,
+                <unsigned long long> (clock_ns() ^ <int64_t> j.log)) >= PATH_MAX_:
+        j.error = ENAMETOOLONG
         return
     j.error = file_rename(j.log.path, gone)
     if j.error == ENOENT:
