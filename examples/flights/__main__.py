@@ -51,6 +51,7 @@ class Demo:
         self.began: dict[str, float] = {}  # group -> when it told of its first records
         self.caught_up: dict[str, float] = {}  # group -> when it had all
         self.ready: set[str] = set()
+        self.pause = 0.0  # seconds from the kill until another member read on
 
     # --- processes
 
@@ -182,7 +183,8 @@ class Demo:
         screen.line(f"    board-1 (process {victim.process.pid}) was killed with SIGKILL; the broker will notice that its heartbeats stop")
         self.ready.discard("board-2 assigned")
         self.follow(lambda: "board-2 assigned" in self.ready, self._rows)
-        screen.line(f"    board-2 took over {time.monotonic() - killed:.1f} s later, from the offsets that board-1 had committed")
+        self.pause = time.monotonic() - killed
+        screen.line(f"    board-2 took over {self.pause:.1f} s later, from the offsets that board-1 had committed")
         self.follow(lambda: "producer" in self.finished and all(t.count >= total for t in self.tallies.values()), self._rows)
         for child in (*self.group_of, producer):
             child.stop()
@@ -233,7 +235,8 @@ class Demo:
         )
         for name, tally in self.tallies.items():
             took = self.caught_up[name] - self.began[name]
-            again = f", {tally.again:,} records read twice by the takeover" if tally.again else ""
+            again = f"; {tally.again:,} records were read twice" if tally.again else ""
+            again = f", {self.pause:.1f} s of them for the takeover{again}" if name == "board" else ""
             screen.line(f"    group {name} {tally.count / took:>9,.0f} records/s, from its first record to its last: {took:.1f} s{again}")
         screen.line(f"    replay      {late['count'] / late['seconds']:>9,.0f} records/s, with what it wrote: {late['seconds']:.1f} s")
         if self.broker:
