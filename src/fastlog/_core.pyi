@@ -1,4 +1,4 @@
-"""The compiled core's typed surface; see the docstrings of the rooms behind it (native/bridge.pyx and others)."""
+# The compiled core's typed surface; see the docstrings of the rooms behind it (native/bridge.pyx and others).
 
 from collections.abc import Callable
 from typing import Any
