@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLOCK = 4096
 CHUNK = 65536
 
-_random = random.Random(7)  # noqa: S311 - payload, not secrets
+_random = random.Random(7)
 _NOISE = _random.randbytes(1 << 20)
 
 
@@ -82,7 +82,7 @@ class Expected:
 
 def read_all(log: LocalLog, offset: int, *, max_bytes: int = 1 << 20, to_log_end: bool = False) -> bytes:
     """Reads as a consumer does, from an offset to the end: all whole batches."""
-    out = []
+    out: list[bytes] = []
     while True:
         result = log.read(offset, max_bytes, to_log_end=to_log_end)
         assert result.error == 0, result

@@ -15,7 +15,7 @@ from fastlog.native.logtool import LocalStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SHM = Path("/dev/shm")  # noqa: S108 - tmpfs is the point
+SHM = Path("/dev/shm")
 
 
 @pytest.fixture

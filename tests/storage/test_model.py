@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fastlog.native.logtool import LocalStore
+    from fastlog.native.logtool import LocalLog, LocalStore
 
 
 def some_batch(rng: random.Random, limit: int = 1 << 30) -> bytes:
@@ -33,7 +33,7 @@ def test_random_operations(open_store: Callable[..., LocalStore], tmp_path: Path
     accepted. Without an arena acks=1 was written before its answer, and a killed process loses no written byte.
     """
     rng = random.Random(seed)
-    settings = {
+    settings: dict[str, Any] = {
         "segment_bytes": rng.choice([200_000, 400_000, 1_000_000, 5_000_000]),
         "index_interval_bytes": rng.choice([0, 4096, 20_000]),
     }
@@ -41,12 +41,12 @@ def test_random_operations(open_store: Callable[..., LocalStore], tmp_path: Path
     limit = min(settings["segment_bytes"], memory // 2)
     arenas: list[Path] = []
 
-    def open_one(**more: object) -> LocalStore:
+    def open_one() -> LocalStore:
         path = arena_path.with_name(f"arena{len(arenas)}") if arena else None
         old = [p for p in arenas if p.exists()]
         if path:
             arenas.append(path)
-        return open_store(memory=memory, arena=path, relics=old, **more)
+        return open_store(memory=memory, arena=path, relics=old)
 
     path = tmp_path / "t-0"
     store = open_one()
@@ -63,11 +63,11 @@ def test_random_operations(open_store: Callable[..., LocalStore], tmp_path: Path
                 assert (result.error, result.base_offset) == (0, expected.add(data, epoch))
         elif what < 0.75 and expected.end > expected.start:
             offset = rng.randrange(expected.start, expected.end)
-            result = log.read(offset, rng.choice([1, 1000, 70_000, 1 << 20]), to_log_end=True)
-            assert result.error == 0
+            found = log.read(offset, rng.choice([1, 1000, 70_000, 1 << 20]), to_log_end=True)
+            assert found.error == 0
             want = expected.bytes_from(offset)
-            assert result.data == want[: len(result.data)]
-            assert split(result.data)
+            assert found.data == want[: len(found.data)]
+            assert split(found.data)
         elif what < 0.80:
             log.flush()
         elif what < 0.84:
@@ -111,10 +111,10 @@ def test_random_operations(open_store: Callable[..., LocalStore], tmp_path: Path
     assert not any(p.exists() for p in arenas)
 
 
-def _deleted_again(log: object, expected: Expected) -> None:
+def _deleted_again(log: LocalLog, expected: Expected) -> None:
     """The log's start within a segment is not the log's to remember: whoever keeps it says so again."""
-    assert log.positions.log_start <= expected.start  # type: ignore[attr-defined]
-    assert log.delete_records(expected.start) == expected.start  # type: ignore[attr-defined]
+    assert log.positions.log_start <= expected.start
+    assert log.delete_records(expected.start) == expected.start
 
 
 def test_reads_while_appending(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from fastlog.native.arena cimport (
-    BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_promote, arena_settle,
-    arena_take, chunk_label, chunk_publish,
+    BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Chunk, arena_available, arena_drop, arena_find, arena_grow, arena_hold, arena_promote,
+    arena_settle, arena_take, chunk_label, chunk_publish,
 )
 from fastlog.native.batch cimport batch_stamp
 from fastlog.native.index cimport index_add, index_full
@@ -141,7 +141,7 @@ cdef int take_in(LogState *log, Append *a) noexcept nogil:
     cdef int16_t error
     cdef int need
     cdef uint32_t before
-    if size > (<int64_t> s.arena.capacity << 16) // 2:
+    if size > (<int64_t> (s.arena.ready if s.arena.grow_failed else s.arena.capacity) << 16) // 2:
         append_answer(log, a, MESSAGE_TOO_LARGE, -1)
         return TAKEN
     if size > log.settings.segment_bytes:
@@ -182,6 +182,7 @@ cdef int take_in(LogState *log, Append *a) noexcept nogil:
     more = (at + size - 1) // CHUNK - c.window // CHUNK
     if more > 0 and arena_available(s.arena, CHUNK_TAIL) < more:
         arena_settle(s.arena, c)
+        arena_grow(s.arena)
         return WAIT_CHUNKS
 
     # From here on nothing can fail.

@@ -108,6 +108,8 @@ cdef void arena_close(Arena *arena, bint leave) noexcept nogil
 cdef Chunk *arena_find(Arena *arena, const ChunkSet *set, int64_t window) noexcept nogil
 # Chunks that a taker could have now, for appends or (cold) for reads.
 cdef uint32_t arena_available(const Arena *arena, ChunkKind kind) noexcept nogil
+# Starts making more memory ready, if there may be more and none is being made; `released` moves when it is there.
+cdef void arena_grow(Arena *arena) noexcept nogil
 # A chunk for a window, in no list, with start == end == 0, or NULL. The caller pins it, makes it dirty or busy, or settles it.
 cdef Chunk *arena_take(Arena *arena, ChunkKind kind, ChunkSet *set, int64_t window) noexcept nogil
 # Keeps a chunk from eviction: call before pinning it or setting dirty or busy.

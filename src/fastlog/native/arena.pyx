@@ -110,11 +110,10 @@ cdef void grow_done(Job *job) noexcept nogil:
         add_ready(a, g.chunks)
 
 
-cdef void want_more(Arena *a) noexcept nogil:
-    """Starts making more memory ready when little of what is ready is free."""
+cdef void arena_grow(Arena *a) noexcept nogil:
     cdef Grow *g = <Grow *> a.grow
     cdef uint32_t n
-    if a.growing or a.grow_failed or a.ready == a.capacity or a.free_count > a.ready // 4:
+    if a.growing or a.grow_failed or a.ready == a.capacity:
         return
     n = a.ready if a.ready < STEP_CHUNKS_MAX else STEP_CHUNKS_MAX
     if n > a.capacity - a.ready:
@@ -125,6 +124,12 @@ cdef void want_more(Arena *a) noexcept nogil:
     g.error = 0
     a.growing = True
     work_submit(a.pool, a.home, &g.job, WORK_LATER)
+
+
+cdef inline void want_more(Arena *a) noexcept nogil:
+    """More memory when little of what is ready is free."""
+    if a.free_count <= a.ready // 4 and a.ready < a.capacity:
+        arena_grow(a)
 
 
 cdef int arena_open(Arena **out, uint64_t memory, const char *path, int shard, Pool *pool, Home *home,

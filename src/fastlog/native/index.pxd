@@ -49,6 +49,6 @@ cdef void index_encode_offsets(const Index *ix, uint8_t *out) noexcept nogil
 cdef void index_encode_times(const Index *ix, uint8_t *out) noexcept nogil
 # Reads the files of a segment of `size` bytes whose last offset is below `next_offset`. Takes the longest prefix of entries that grow and
 # lie within the segment; 0, or -1: not whole entries, an entry out of order or range (then the index holds the prefix), or no memory.
-# Trailing zero entries, which Kafka preallocates, are no error.
+# Trailing zero entries, which Kafka preallocates, are no error; no time entry at all for a segment with batches is one.
 cdef int index_decode(Index *ix, const uint8_t *offsets, size_t offsets_len, const uint8_t *times, size_t times_len, int64_t size,
                       int64_t next_offset) noexcept nogil

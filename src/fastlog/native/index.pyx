@@ -194,4 +194,6 @@ cdef int index_decode(Index *ix, const uint8_t *offsets, size_t offsets_len, con
     if ix.times_n:
         ix.max_timestamp = timestamp
         ix.max_timestamp_offset = ix.base_offset + last_relative
+    elif size > 0:
+        bad = -1                    # an inactive segment has at least its largest timestamp
     return bad

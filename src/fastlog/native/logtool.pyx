@@ -19,7 +19,7 @@ from fastlog.native.log cimport (
 from fastlog.native.ring cimport (
     RING_AUTO, RING_EPOLL, RING_URING, Ring, RingConfig, ring_close, ring_kind, ring_open, ring_start, ring_wait,
 )
-from fastlog.native.store cimport clock_ns
+from fastlog.native.store cimport LogState, clock_ns
 from fastlog.native.work cimport Home, Pool, home_close, home_open, pool_close, pool_open, work_reap
 
 ENGINES = {"auto": RING_AUTO, "uring": RING_URING, "epoll": RING_EPOLL}
@@ -160,7 +160,8 @@ cdef void pump_turn(LocalStore s, const PumpRun *run) noexcept nogil:
 
 cdef class LocalStore:
     """A store. Arguments: engine "auto", "uring" or "epoll"; memory in bytes; arena: path of a new tmpfs file, or None for anonymous
-    memory; relics: paths of dead processes' arenas; threads of the worker pool. Raises OSError when it can't be opened.
+    memory; relics: paths of dead processes' arenas; threads of the worker pool; lock: a descriptor that stays open until the last
+    request to the kernel has ended, or -1. Raises OSError when it can't be opened.
     """
 
     cdef Ring *ring
@@ -172,10 +173,10 @@ cdef class LocalStore:
     cdef readonly str why
 
     def __cinit__(self, *, str engine="auto", uint64_t memory=64 << 20, arena=None, relics=(), int threads=2, int shard=0,
-                  int io_threads=2):
+                  int io_threads=2, int lock=-1):
         cdef RingConfig ring
         cdef StoreConfig config
-        cdef char why[256]
+        cdef char why[4096]
         cdef int err
         cdef list paths = [os.fsencode(path) for path in relics]
         cdef const char **names
@@ -190,6 +191,8 @@ cdef class LocalStore:
         ring.recv_buffers = 8
         ring.recv_buffer_bytes = 4096
         ring.io_threads = io_threads
+        ring.lock_fds = &lock
+        ring.lock_fds_n = lock >= 0
         err = ring_open(&self.ring, &ring, why, sizeof(why))
         if err < 0:
             self.ring = NULL
@@ -659,3 +662,8 @@ cdef class LocalLog:
         return Positions(part.at.log_start, part.at.last_stable, part.at.high_watermark, part.at.log_end, part.at.leader_epoch,
                          part.at.offline, part.at.bytes)
 
+    @property
+    def progress(self):
+        """(accepted, written, durable): bytes of the log since it was opened up to which each holds."""
+        cdef LogState *log = <LogState *> self.open_part().log
+        return log.end, log.written, log.durable

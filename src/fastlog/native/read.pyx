@@ -3,8 +3,8 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from fastlog.native.arena cimport (
-    BLOCK, CHUNK, CHUNK_COLD, CHUNK_SHIFT, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle, arena_take,
-    arena_unpin,
+    BLOCK, CHUNK, CHUNK_COLD, CHUNK_SHIFT, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle,
+    arena_take, arena_unpin,
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
@@ -245,7 +245,9 @@ cdef void read_ahead(LogState *log, Segment *seg, int64_t at, int64_t length) no
     q.high = start + length
     if q.ahead == 0:
         return
-    if arena_available(log.store.arena, CHUNK_COLD) > 2 * <uint32_t> (q.ahead // CHUNK):
+    # In large pieces: only when less than half of it is left.
+    if arena_find(log.store.arena, &seg.chunks, (at + length + q.ahead // 2) & ~(<int64_t> CHUNK - 1)) == NULL and \
+            arena_available(log.store.arena, CHUNK_COLD) > 2 * <uint32_t> (q.ahead // CHUNK):
         load(log, seg, at + length, at + length + q.ahead)
     if seg.rolled and at + length + q.ahead >= seg.size:
         segment_ready(log, segment_after(log, seg))
@@ -395,6 +397,14 @@ cdef int read_big(LogState *log, Read *r, Segment *seg, int64_t at, int64_t size
     return TAKEN
 
 
+cdef int waits(const LogState *log, Read *r) noexcept nogil:
+    """WAIT, if something is under way that will end the wait; what is neither in memory nor on its way nowhere exists."""
+    if log.loads or log.reads_starved:
+        return WAIT
+    r.error = KAFKA_STORAGE_ERROR
+    return DONE
+
+
 cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef Partition *part = log.part
     cdef StoreState *s = log.store
@@ -432,6 +442,9 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         at -= seg.start
     else:
         at = -1
+    if at >= seg.size and seg != log.active:    # the walk had gone on to the next segment
+        at -= seg.size
+        seg = segment_after(log, seg)
     while True:                                 # the batch that holds the offset
         if (at < 0 or seg.rolled) and not segment_ready(log, seg):
             if seg.fd == -2:
@@ -447,7 +460,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
             if length > most:
                 length = most
             load(log, seg, at, at + length)
-            return WAIT
+            return waits(log, r)
         size = <int64_t> <int32_t> get32(head + 8) + BATCH_PREFIX
         if size < BATCH_HEADER or at + size > seg.size:
             r.error = KAFKA_STORAGE_ERROR
@@ -477,7 +490,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     if missing:
         if reached - at < size or (not again and reached - at < length // 2):
             load(log, seg, reached, missing)
-            return WAIT
+            return waits(log, r)
         length = reached - at
         cold = True
     if not again:

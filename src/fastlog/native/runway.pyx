@@ -53,8 +53,10 @@ cdef void allocate_done(Job *job) noexcept nogil:
     log_ready(log)
     if j.error and j.error != ENOSPC:
         log_fail(log, "allocating blocks", j.error)
-    elif j.error:
-        parked_fail(log, KAFKA_STORAGE_ERROR)       # the disk is full; the next append tries again
+    elif j.error:                                   # the disk is full
+        log.step = STEP_MIN
+        if log.parked == NULL or j.segment != log.active or j.least <= up(log.active.size + log.parked.info.size):
+            parked_fail(log, KAFKA_STORAGE_ERROR)   # the next append tries again; this one tries with less, if it needs less
     elif j.segment == log.active and j.to > log.allocated:
         log.allocated = j.to
     free(j)
