@@ -13,7 +13,7 @@ from fastlog.protocol.messages import API_BY_NAME, decode_response, encode_reque
 from fastlog.protocol.records import Record, build_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.support.process import Broker
 
@@ -36,12 +36,12 @@ class Wire:
         answer = self.stream.read(size)
         return decode_response(api.key, version, answer[4 + api.response_header_version(version) :])
 
-    def create(self, name: str, partitions: int = 1, **configs: str) -> dict[str, Any]:
+    def create(self, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> dict[str, Any]:
         wanted = {
             "name": name,
             "num_partitions": partitions,
             "replication_factor": 1,
-            "configs": [{"name": key.replace("_", "."), "value": value} for key, value in configs.items()],
+            "configs": [{"name": key, "value": value} for key, value in (configs or {}).items()],
         }
         return dict(self.call("CreateTopics", topics=[wanted], timeout_ms=5000)["topics"][0])
 
@@ -139,7 +139,7 @@ def test_deleted_records_stay_deleted(start: Callable[[], Broker]) -> None:
 def test_changed_settings_count_at_once_and_after_a_restart(start: Callable[[], Broker]) -> None:
     broker = start()
     wire = Wire(broker.bootstrap)
-    wire.create("t", max_message_bytes="200")
+    wire.create("t", configs={"max.message.bytes": "200"})
     assert wire.produce("t", [b"x" * 500])["error_code"] == Error.MESSAGE_TOO_LARGE
     for value, error in (("2000", 0), ("200", Error.MESSAGE_TOO_LARGE)):
         configs = [{"name": "max.message.bytes", "config_operation": 0, "value": value}]

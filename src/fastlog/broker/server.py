@@ -26,6 +26,7 @@ from fastlog.broker.dispatch import Dispatcher
 from fastlog.broker.opening import open_topics
 from fastlog.broker.options import AUTO, OFF
 from fastlog.broker.plane import PlaneConfig
+from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
 from fastlog.metadata.sqlite import open_store
 from fastlog.metadata.store import ABSENT, StoreError
@@ -97,6 +98,7 @@ class Broker:
         self._topics: TopicManager | None = None
         self._coordinator: GroupService | None = None
         self._directories: list[DataDirectory] = []
+        self._retention: Retention | None = None
         self._kept_relics: list[str] = []
         self.context: Context | None = None
 
@@ -152,8 +154,10 @@ class Broker:
         await self._coordinator.start()
         self.context = context
         self._dispatcher = Dispatcher(context)
+        self._retention = Retention(context)
         metrics_port = await self._serve_metrics(*options.metrics) if options.metrics is not None else None
         await plane.accept()
+        self._retention.start()
         return Facts(
             cores=config.cores,
             memory=memory,
@@ -262,6 +266,8 @@ class Broker:
         if context is None or dispatcher is None or self._topics is None or self._coordinator is None:
             await self._undo.aclose()
             return
+        if self._retention is not None:
+            await self._retention.stop()
         timeout_ms = context.configs.get("fastlog.shutdown.timeout.ms")
         drained = asyncio.ensure_future(self._plane.drain(timeout_ms))
         await self._coordinator.stop()  # sends those who wait for their group on their way, so that draining can end
