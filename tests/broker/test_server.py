@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,11 @@ from fastlog.broker.context import Endpoint
 from fastlog.broker.options import ServeOptions
 from fastlog.broker.plane import ListenAddress
 from fastlog.broker.server import ARENAS, METADATA, Broker, StartError
+from fastlog.metadata.sqlite import SqliteStore
+from fastlog.metadata.store import StoreError
 from fastlog.metrics import Sample, render
+from fastlog.protocol.errors import Error
+from fastlog.storage import directory as directory_module
 from tests.broker.fake_plane import FakeDisk, FakePlane
 from tests.broker.running import options, running
 from tests.support.process import free_port
@@ -50,6 +55,47 @@ def test_data_directories_that_do_not_belong_together(tmp_path: Path) -> None:
         assert "belongs to node 1, not 2" in await _refused(options([other], node_id="2"))
         async with running(other):
             pass  # all locks were given back
+
+    asyncio.run(run())
+
+
+def test_a_disk_that_fails_takes_only_its_own_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        disk = FakeDisk()
+        one, two = tmp_path / "one", tmp_path / "two"
+        async with running(one, two, disk=disk) as broker:
+            await broker.create("t", 2)
+        real = directory_module._make
+        broken = two
+
+        def make(path: Path) -> None:
+            if path == broken:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(path)
+
+        monkeypatch.setattr(directory_module, "_make", make)
+        async with running(one, two, disk=disk) as broker:
+            (topic,) = (await broker.call("Metadata", topics=[{"name": "t"}]))["topics"]
+            assert sorted(p["leader_id"] for p in topic["partitions"]) == [-1, 1]
+        broken = one
+        assert "can't be used: Input/output error" in await _refused(options([one, two]))
+
+    asyncio.run(run())
+
+
+def test_no_producer_ids_while_the_metadata_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with running(tmp_path) as broker:
+
+            async def full(*_: Any) -> int:
+                raise StoreError("the disk is full")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(SqliteStore, "write", full)
+                response = await broker.call("InitProducerId", transactional_id=None, transaction_timeout_ms=0)
+                assert response["error_code"] == Error.COORDINATOR_LOAD_IN_PROGRESS
+            response = await broker.call("InitProducerId", transactional_id=None, transaction_timeout_ms=0)
+            assert response["error_code"] == 0
 
     asyncio.run(run())
 

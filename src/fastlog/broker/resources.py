@@ -12,6 +12,7 @@ from fastlog.broker.topic_names import why_invalid
 from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.keys import ConfigError
 from fastlog.config.topic import TOPIC_KEYS
+from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
@@ -96,4 +97,8 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
             raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
         return wanted
 
-    await ctx.configs.alter_dynamic(name, checked, validate_only=validate_only)
+    try:
+        await ctx.configs.alter_dynamic(name, checked, validate_only=validate_only)
+    except StoreError as error:
+        ctx.log.error("%s", error)
+        raise KafkaError(Error.KAFKA_STORAGE_ERROR, "the broker's metadata can't be written") from error

@@ -27,7 +27,7 @@ LOOPBACK: Final = ("localhost", "::1")
 
 
 def serve(options: ServeOptions, *, level: str = "info", json_lines: bool = False) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    """Serves until SIGTERM, SIGINT or SIGHUP (its terminal is gone); returns the exit code."""
     set_up_log(level, json_lines=json_lines)
     descriptors = machine.raise_descriptor_limit()
     try:
@@ -53,7 +53,7 @@ async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool) -
             os._exit(FAILED)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
     broker = Broker(options, ShardedPlane())
     starting = asyncio.ensure_future(broker.start())

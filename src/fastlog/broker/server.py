@@ -30,7 +30,8 @@ from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
 from fastlog.metadata.sqlite import open_store
 from fastlog.metadata.store import ABSENT, StoreError
-from fastlog.storage.directory import DataDirectory, DirectoryError, open_directory, random_id
+from fastlog.protocol.errors import Error, KafkaError
+from fastlog.storage.directory import DataDirectory, DirectoryError, DiskError, open_directory, random_id
 from fastlog.storage.files import remove_file, replace_file
 
 if TYPE_CHECKING:
@@ -181,7 +182,13 @@ class Broker:
         for path in paths:
             if paths.count(path) > 1:
                 raise StartError(f"the data directory {path} is given twice")
-            directory = await asyncio.to_thread(open_directory, path)
+            try:
+                directory = await asyncio.to_thread(open_directory, path)
+            except DiskError as error:
+                if path == paths[0]:
+                    raise  # the metadata lie there
+                log.error("%s; its partitions are offline", error)
+                continue
             self._undo.callback(directory.close)
             self._directories.append(directory)
         return self._directories
@@ -227,7 +234,11 @@ class Broker:
         from fastlog.coordinator.service import GroupService
 
         async def reserve_block() -> range:
-            return await reserve_producer_ids(context.store)
+            try:
+                return await reserve_producer_ids(context.store)
+            except StoreError as error:
+                log.error("no producer ids: %s", error)
+                raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS) from error  # clients try again
 
         service = GroupService(context.plane, context.topics, context.configs.values, context.clock, reserve_block=reserve_block)
         context.topics.on_delete(service.on_topic_deleted)

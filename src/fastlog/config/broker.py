@@ -12,7 +12,7 @@ _FIXED: Final = (
     Key("auto.create.topics.enable", Type.BOOLEAN, "true", "Create a topic when a client asks for the metadata of one that is not there."),
     Key("broker.rack", Type.STRING, None, "The rack that this broker stands in, as clients are told."),
     Key("connections.max.idle.ms", Type.LONG, "600000", "Close a connection after so long without a request."),
-    Key("default.replication.factor", Type.INT, "1", "Replicas of a topic that does not say. One node has one.", at_least(1)),
+    Key("default.replication.factor", Type.INT, "1", "Replicas of a topic that does not say. One node has one.", between(1, 1)),
     Key("delete.topic.enable", Type.BOOLEAN, "true", "Whether topics can be deleted."),
     Key("fetch.max.bytes", Type.INT, "57671680", "Most bytes that one fetch is answered with, whatever it asks for.", at_least(1024)),
     Key(
@@ -68,7 +68,7 @@ _FIXED: Final = (
     Key("offsets.retention.minutes", Type.INT, "10080", "How long offsets are kept after their group became empty.", at_least(1)),
     Key("offsets.topic.compression.codec", Type.INT, "0", "Coding of __consumer_offsets: 0, none, is the only one.", between(0, 0)),
     Key("offsets.topic.num.partitions", Type.INT, "50", "Partitions of __consumer_offsets, when it is made.", at_least(1)),
-    Key("offsets.topic.replication.factor", Type.SHORT, "1", "Replicas of __consumer_offsets. One node has one.", at_least(1)),
+    Key("offsets.topic.replication.factor", Type.SHORT, "1", "Replicas of __consumer_offsets. One node has one.", between(1, 1)),
     Key("offsets.topic.segment.bytes", Type.INT, "104857600", "segment.bytes of __consumer_offsets, when it is made.", at_least(1)),
     Key("socket.request.max.bytes", Type.INT, "104857600", "Longest request; a longer one closes its connection.", at_least(1)),
 )

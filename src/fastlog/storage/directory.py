@@ -31,6 +31,7 @@ META: Final = "meta.properties"
 LOCK: Final = ".lock"
 CLEAN: Final = ".kafka_cleanshutdown"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
+DISK_ERRORS: Final = frozenset((errno.EIO, errno.EROFS, errno.ENXIO, errno.ENODEV, errno.EUCLEAN, errno.ESTALE))
 ALIVE_WAIT_S: Final = 3.0
 """How long to wait for a lock whose holder runs: it may be about to end."""
 DEAD_WAIT_S: Final = 30.0
@@ -47,6 +48,10 @@ def random_id() -> str:
         text = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
         if not text.startswith("-"):
             return text
+
+
+class DiskError(DirectoryError):
+    """The disk under a data directory fails: its partitions are offline, those on other disks need not be."""
 
 
 class DataDirectory:
@@ -120,16 +125,18 @@ class DataDirectory:
 def open_directory(path: Path) -> DataDirectory:
     """Makes the directory if need be and takes its lock, waiting a bounded time. Blocks. Raises DirectoryError."""
     try:
-        _make(path)
-        path = path.resolve()
-        lock_fd = _lock(path)
+        return _open(path)
     except OSError as error:
-        raise DirectoryError(f"the data directory {path} can't be used: {_reason(error)}") from error
+        kind = DiskError if error.errno in DISK_ERRORS else DirectoryError
+        raise kind(f"the data directory {path} can't be used: {_reason(error)}") from error
+
+
+def _open(path: Path) -> DataDirectory:
+    _make(path)
+    path = path.resolve()
+    lock_fd = _lock(path)
     try:
         return DataDirectory(path, lock_fd, _read_properties(path))
-    except OSError as error:
-        os.close(lock_fd)
-        raise DirectoryError(f"the data directory {path} can't be used: {_reason(error)}") from error
     except BaseException:
         os.close(lock_fd)
         raise
