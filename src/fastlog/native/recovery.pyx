@@ -217,11 +217,12 @@ cdef int load_index(Recovery *r, Index *ix, int64_t base, int64_t size) noexcept
 
 cdef int write_index(Recovery *r, Index *ix) noexcept nogil:
     cdef char name[64]
-    cdef uint8_t *data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
+    cdef uint8_t *data
     cdef int err
+    index_seal(ix)
+    data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
     if data == NULL:
         return ENOMEM
-    index_seal(ix)
     index_encode_times(ix, data)
     snprintf(name, 64, "%020lld.timeindex", <long long> ix.base_offset)
     err = file_put(r.path, name, data, <size_t> ix.times_n * TIME_ENTRY)

@@ -1,9 +1,10 @@
 """Walking the batches of a segment file. See scan.pxd."""
 from libc.errno cimport ENOMEM
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
+from fastlog.native.bytes cimport get64
 from fastlog.native.files cimport file_read
 from fastlog.native.index cimport index_add
 from fastlog.native.producers cimport producers_add
@@ -139,7 +140,7 @@ cdef int scan_zeroes(int fd, int64_t from_, int64_t to, int64_t *last) noexcept 
         if n > to - at:
             n = to - at
         i = n
-        while i >= 8 and (<uint64_t *> (buf + i - 8))[0] == 0:
+        while i >= 8 and get64(buf + i - 8) == 0:
             i -= 8
         while i > 0 and buf[i - 1] == 0:
             i -= 1
