@@ -24,11 +24,12 @@ _GAUGES: Final = frozenset(
         "requests_live",
         "memory_buffers",
         "sessions",
-        "chunks",
-        "chunks_free",
-        "chunks_pinned",
-        "partitions",
-        "offline",
+        "ring_backlog_max",
+        "store_chunks",
+        "store_chunks_free",
+        "store_chunks_pinned",
+        "store_partitions",
+        "store_offline",
     )
 )
 """What of a shard's numbers may also fall; the others only grow."""

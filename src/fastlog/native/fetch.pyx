@@ -26,6 +26,7 @@ cdef extern from "check.h" nogil:
 cdef enum:
     OFFSET_OUT_OF_RANGE = 1
     UNKNOWN_TOPIC_OR_PARTITION = 3
+    KAFKA_STORAGE_ERROR = 56
     SESSION_ID_NOT_FOUND = 70
     INVALID_SESSION_EPOCH = 71
     FENCED_LEADER_EPOCH = 74
@@ -276,8 +277,14 @@ cdef void find(Work *work, FetchPart *p) noexcept nogil:
         return
     topic = table_by_id(&shard.table, p.topic_id) if p.by_id else table_by_name(&shard.table, p.name, p.name_length)
     p.table_version = shard.table.version
-    p.part = topic.parts[p.index] if topic != NULL and 0 <= p.index < topic.n else NULL
-    p.topic_known = topic != NULL
+    p.part = NULL
+    if topic == NULL:
+        p.unknown = UNKNOWN_TOPIC_ID if p.by_id else UNKNOWN_TOPIC_OR_PARTITION
+    elif p.index < 0 or p.index >= topic.n:
+        p.unknown = UNKNOWN_TOPIC_OR_PARTITION
+    else:
+        p.part = topic.parts[p.index]
+        p.unknown = KAFKA_STORAGE_ERROR     # where it could not be opened
 
 
 cdef void look(Work *work) noexcept nogil:
@@ -297,7 +304,7 @@ cdef void look(Work *work) noexcept nogil:
         p.visible = -1
         find(work, p)
         if p.part == NULL:
-            p.error = UNKNOWN_TOPIC_ID if p.by_id and not p.topic_known else UNKNOWN_TOPIC_OR_PARTITION
+            p.error = p.unknown
             p.high_watermark = -1
             p.last_stable = -1
             p.log_start = -1

@@ -14,6 +14,7 @@ from fastlog.native.wire cimport wire_length, wire_put_length, wire_put_string, 
 cdef enum:
     UNKNOWN_TOPIC_OR_PARTITION = 3
     UNSUPPORTED_VERSION = 35
+    KAFKA_STORAGE_ERROR = 56
     FENCED_LEADER_EPOCH = 74
     UNKNOWN_LEADER_EPOCH = 75
 
@@ -120,8 +121,10 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
         wire_skip_tags(b, flexible)
         if b.bad:
             return
-        if topic == NULL or part.index < 0 or part.index >= topic.n or topic.parts[part.index] == NULL:
+        if topic == NULL or part.index < 0 or part.index >= topic.n:
             part.query.error = UNKNOWN_TOPIC_OR_PARTITION
+        elif topic.parts[part.index] == NULL:
+            part.query.error = KAFKA_STORAGE_ERROR
         else:
             part.query.part = topic.parts[part.index]
             part.query.part.users[shard.index] += 1

@@ -146,8 +146,11 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint tr
             return False
         if topic == NULL:
             part.append.error = UNKNOWN_TOPIC_ID if r.version >= 13 else UNKNOWN_TOPIC_OR_PARTITION
-        elif part.index < 0 or part.index >= topic.n or topic.parts[part.index] == NULL:
+        elif part.index < 0 or part.index >= topic.n:
             part.append.error = UNKNOWN_TOPIC_OR_PARTITION
+        elif topic.parts[part.index] == NULL:
+            part.append.error = KAFKA_STORAGE_ERROR
+            part.why = b"this partition could not be opened"
         elif work.acks < -1 or work.acks > 1:
             part.append.error = INVALID_REQUIRED_ACKS
             part.why = b"acks must be -1, 0 or 1"

@@ -36,8 +36,8 @@ cdef struct FetchPart:
     int32_t bytes_max
     int32_t leader_epoch            # -1: not checked
     uint32_t table_version          # of the look-up below
-    Partition *part                 # NULL: unknown
-    bint topic_known
+    Partition *part                 # NULL: see `unknown`
+    int16_t unknown                 # the error code that a partition without one gets
     uint8_t watch_state
     bint held                       # counted in part.users
     # of this request:
