@@ -22,7 +22,7 @@ from kio.static.primitive import i32Timedelta, i64Timedelta
 
 from fastlog.protocol.schema import Field, Schema
 
-KAFKA_LIBS = Path(os.environ.get("KAFKA_LIBS", "~/.cache/fastlog-peers/kafka/libs")).expanduser()
+KAFKA_LIBS = Path(os.environ.get("FASTLOG_KAFKA_HOME", Path(sys.prefix) / "share/kafka")) / "libs"
 KAFKA = KAFKA_LIBS / "kafka-clients-4.3.0.jar"
 KAFKA_GROUPS = KAFKA_LIBS / "kafka-group-coordinator-4.3.0.jar"
 
