@@ -1,12 +1,13 @@
 """Other implementations of the protocol, and how their types map to our messages.
 
-Kafka's jars are looked for in $KAFKA_LIBS, by default where the benchmarks' installation of Kafka puts them.
+Kafka's jars are looked for in $FASTLOG_KAFKA_HOME/libs, by default where ci/bootstrap puts them.
 """
 
 import base64
 import dataclasses
 import os
 import re
+import sys
 import zipfile
 from datetime import timedelta
 from functools import cache
