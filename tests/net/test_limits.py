@@ -70,7 +70,7 @@ def test_memory_that_a_client_does_not_read_is_copied_out(
 ) -> None:
     """A client that stops reading in the middle of an answer gets the rest when it goes on; the log's memory did not wait for it."""
     metrics = f"127.0.0.1:{free_port()}"
-    broker = start_broker(io=engine, args=["--set", "fastlog.pinned.timeout.ms=500", "--metrics", metrics])
+    broker = start_broker(io=engine, args=["--memory", "1G", "--set", "fastlog.pinned.timeout.ms=500", "--metrics", metrics])
     create_topic(broker.bootstrap, fresh_name)
     values = [random.Random(i).randbytes(900_000) for i in range(8)]
     with Peer(broker.bootstrap) as peer, Peer(broker.bootstrap, receive_buffer=4096) as paused:

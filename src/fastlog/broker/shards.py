@@ -115,6 +115,7 @@ class ShardedPlane:
             token = secrets.token_hex(16)
             arenas = [os.path.join(config.arena, f"fastlog-{token}-{shard}") for shard in range(n)]  # noqa: PTH118
         self._owners = _shards(limits.get("fastlog.partition.shards", 0), n)
+        takers = _shards(limits.get("fastlog.connection.shards", 0), n)
         self._core = _core.DataPlane(
             shards=n,
             io=config.io,
@@ -129,13 +130,13 @@ class ShardedPlane:
                 "requests_per_conn_max": 1024,
                 "bytes_per_conn_max": 32 << 20,
                 "answers_per_conn_max": 64 << 20,
-                "conns_max": max(1, limits.get("max.connections", 2**31 - 1) // n),
+                "conns_max": max(1, limits.get("max.connections", 2**31 - 1) // len(takers)),
                 "idle_ms": limits.get("connections.max.idle.ms", 600_000),
                 "stuck_ms": limits.get("fastlog.pinned.timeout.ms", 10_000),
                 "fetch_bytes_max": limits.get("fetch.max.bytes", 57_671_680),
                 "sessions_max": max(1, limits.get("max.incremental.fetch.session.cache.slots", 1000) // n),
             },
-            accept_mask=sum(1 << shard for shard in _shards(limits.get("fastlog.connection.shards", 0), n)),
+            accept_mask=sum(1 << shard for shard in takers),
             flush_group=False,
             relics=list(config.relics),
         )
