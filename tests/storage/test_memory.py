@@ -72,7 +72,7 @@ def test_reading_in_order_reads_ahead(open_store: Callable[..., LocalStore], tmp
     log = store.open(tmp_path / "t-0", clean=True)
     assert len(read_all(log, 0, max_bytes=200_000)) == log.positions.bytes
     stats = store.stats()
-    assert stats["reads_disk"] < 40  # of up to 1 MiB, not one of 64 KiB for each window
+    assert stats["reads_disk"] < 90  # of up to 1 MiB, not one for each of the 184 windows
     assert stats["read_bytes_disk"] < 1.3 * log.positions.bytes
     store.close()
 

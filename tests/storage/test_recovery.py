@@ -151,7 +151,7 @@ def test_damage_in_an_unsealed_segment_drops_those_behind(open_store: Callable[.
     path, expected = crashed
     names = segment_names(path)
     middle = path / names[1]
-    middle.with_suffix(".index").unlink()  # as if its sealing had not got so far
+    (path / names[2]).with_suffix(".snapshot").unlink()  # as if its sealing had not got so far
     patch(middle, 100, b"\xff")
     lost = sum((path / name).stat().st_size for name in names[1:])
     store = open_store()

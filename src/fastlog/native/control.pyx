@@ -6,8 +6,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strdup, strerror, strlen, strrchr
 from fastlog.native.accept cimport leave_chunk_line
 from fastlog.native.arena cimport BLOCK
+from fastlog.native.checkpoint cimport checkpoint_drop
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_remove, dir_sync, file_close, file_rename, file_trim, file_unlink, path_join,
+    PATH_MAX_, dir_remove, dir_sync, file_close, file_rename, file_trim, file_unlink, path_join, path_of,
 )
 from fastlog.native.index cimport index_seal
 from fastlog.native.log cimport (
@@ -126,6 +127,9 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.stepped_ns = clock_ns()
     log.zeroed_ns = log.stepped_ns
     log.next_fd = -1
+    log.checked = log.end
+    log.checked_offset = r.snapshot_offset if r.snapshot_offset > seg.base_offset else -1
+    log.check_end = -1
     log.lazy.log = log
     log.lazy.timer.fired = lazy_fired
     log.flush.log = log
@@ -221,6 +225,7 @@ cdef void begin_closing(LogState *log, int kind) noexcept nogil:
     cdef Append *a
     cdef Append *following
     log.closing = <int16_t> (kind + 1)
+    checkpoint_drop(log)
     leave_chunk_line(log)
     leave_starved(log)
     parked_fail(log, UNKNOWN_TOPIC_OR_PARTITION)
@@ -300,6 +305,8 @@ cdef void end_run(Job *job) noexcept nogil:
         j.error = file_unlink(path)
     if not j.error:
         j.error = segment_write_files(j.log.path, j.segment, j.offset)
+    if not j.error and 0 <= j.log.checked_offset < j.offset and path_of(path, j.log.path, j.log.checked_offset, ".snapshot") == 0:
+        file_unlink(path)
 
 
 cdef void delete_run(Job *job) noexcept nogil:
@@ -365,6 +372,7 @@ cdef void drop_contents(LogState *log) noexcept nogil:
     log.tail = NULL
     free(log.partial)
     log.partial = NULL
+    checkpoint_drop(log)
     file_close(log.next_fd)
     log.next_fd = -1
     s.producers_n -= log.producers.count

@@ -33,6 +33,8 @@ cdef int file_trim(int fd, int64_t size) noexcept nogil         # truncates, dur
 cdef int dir_sync(const char *path) noexcept nogil
 # Puts a file in place durably but for its directory entry: written beside, flushed, renamed.
 cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil
+# Writes n bytes at `at` of a file, made if missing, and ends it there, durably.
+cdef int file_put_at(const char *path, const void *data, size_t n, int64_t at) noexcept nogil
 # The whole file in malloc'ed memory (limit bytes at most, else EFBIG).
 cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil
 cdef int file_rename(const char *old, const char *new) noexcept nogil

@@ -184,6 +184,20 @@ cdef int file_put(const char *dir, const char *name, const void *data, size_t n)
     return err
 
 
+cdef int file_put_at(const char *path, const void *data, size_t n, int64_t at) noexcept nogil:
+    cdef int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+    cdef int err
+    if fd < 0:
+        return errno
+    err = file_write(fd, data, n, at)
+    if not err and ftruncate(fd, at + <int64_t> n) != 0:
+        err = errno
+    if not err and fsync(fd) != 0:
+        err = errno
+    close(fd)
+    return err
+
+
 cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil:
     cdef int fd = open(path, O_RDONLY | O_CLOEXEC, 0)
     cdef int64_t size

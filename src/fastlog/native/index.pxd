@@ -22,11 +22,16 @@ cdef struct Index:
     int64_t base_offset
     OffsetEntry *offsets
     TimeEntry *times
-    int32_t offsets_n
+    int32_t offsets_n               # entries in memory
     int32_t offsets_cap
     int32_t times_n
     int32_t times_cap
+    int32_t offsets_gone            # entries before those, which are in the file only
+    int32_t times_gone
+    int32_t offsets_kept            # entries that are in the file, from the first on
+    int32_t times_kept
     int64_t last_position           # of the batch that got the last entry; 0 when there is none
+    int64_t last_time               # timestamp of the last time entry; -1: none
     int64_t max_timestamp           # so far; -1: none
     int64_t max_timestamp_offset    # last offset of the first batch that has it
 
@@ -38,15 +43,23 @@ cdef void index_add(Index *ix, int64_t last_offset, int64_t position, int64_t ma
 cdef void index_seal(Index *ix) noexcept nogil
 # Whether Kafka would roll a segment with these entries: index_bytes is segment.index.bytes.
 cdef bint index_full(const Index *ix, int64_t index_bytes) noexcept nogil
+# Whether the entries in memory can tell; else the files must be asked.
+cdef bint index_covers(const Index *ix, int64_t offset) noexcept nogil
+cdef bint index_covers_time(const Index *ix, int64_t timestamp) noexcept nogil
+# The first `offsets` and `times` entries are in the files now: but for the last of them they leave memory.
+cdef void index_forget(Index *ix, int32_t offsets, int32_t times) noexcept nogil
+# Takes out entries for offsets from `offset` on; all entries must be in memory.
+cdef void index_cut(Index *ix, int64_t offset) noexcept nogil
 # The position from which to walk to the batch that holds `offset`.
 cdef int64_t index_position(const Index *ix, int64_t offset) noexcept nogil
 # The offset from which to walk to the first batch with a timestamp >= `timestamp`.
 cdef int64_t index_time(const Index *ix, int64_t timestamp) noexcept nogil
 cdef size_t index_bytes_held(const Index *ix) noexcept nogil
 
-# File contents. The encoders need offsets_n * OFFSET_ENTRY or times_n * TIME_ENTRY bytes.
-cdef void index_encode_offsets(const Index *ix, uint8_t *out) noexcept nogil
-cdef void index_encode_times(const Index *ix, uint8_t *out) noexcept nogil
+# File contents: the entries that are not in the files yet, which belong at entry offsets_kept or times_kept. Return their number; `out`
+# has room for offsets_n * OFFSET_ENTRY or times_n * TIME_ENTRY bytes.
+cdef int32_t index_encode_offsets(const Index *ix, uint8_t *out) noexcept nogil
+cdef int32_t index_encode_times(const Index *ix, uint8_t *out) noexcept nogil
 # Reads the files of a segment of `size` bytes whose last offset is below `next_offset`. Takes the longest prefix of entries that grow and
 # lie within the segment; 0, or -1: not whole entries, an entry out of order or range (then the index holds the prefix), or no memory.
 # Trailing zero entries, which Kafka preallocates, are no error; no time entry at all for a segment with batches is one.

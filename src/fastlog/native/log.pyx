@@ -4,6 +4,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_parked, tail_evicting
 from fastlog.native.arena cimport arena_close, arena_open
+from fastlog.native.checkpoint cimport checkpoint_step
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
 from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
 from fastlog.native.relics cimport RelicSet, relicset_drop, relicset_open
@@ -149,6 +150,7 @@ cdef void step(LogState *log) noexcept nogil:
         reads_retry(log)
         if log.queries != NULL:
             timequeries_retry(log)
+    checkpoint_step(log)
     write_next(log)
     if log.durable < log.end and log.flush.timer.slot == 0 and log.settings.flush_ms < <int64_t> 1 << 40:
         timer_arm(&s.timers, &log.flush.timer, s.now_ns + log.settings.flush_ms * 1000000)

@@ -250,15 +250,17 @@ cdef class LocalStore:
         self.home = NULL                # leaked: jobs that nobody takes any more may be on it
         self.relics = NULL
 
-    cdef int64_t turn(self, int64_t wait_ns) except -1:
+    cdef int64_t turn(self, int64_t wait_ns, const bint *done=NULL) except -1:
         cdef int64_t now = clock_ns()
         cdef int64_t due
         if self.store == NULL:
             raise ValueError("the store is closed")
         with nogil:
             due = store_tick(self.store, now)
-            if due >= 0 and (due < wait_ns or wait_ns < 0):
+            if due >= 0 and due < wait_ns:
                 wait_ns = due
+            if done != NULL and done[0]:
+                wait_ns = 0
             ring_wait(self.ring, wait_ns)
             work_reap(self.home)
         return 0
@@ -266,7 +268,7 @@ cdef class LocalStore:
     cdef int until(self, bint *done, double seconds=60) except -1:
         cdef int64_t end = clock_ns() + <int64_t> (seconds * 1e9)
         while not done[0]:
-            self.turn(10_000_000)
+            self.turn(10_000_000, done)
             if clock_ns() > end:
                 raise TimeoutError("not done within its time")
         return 0

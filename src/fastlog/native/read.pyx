@@ -8,10 +8,10 @@ from fastlog.native.arena cimport (
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
-from fastlog.native.index cimport index_position
+from fastlog.native.index cimport Index, index_position
 from fastlog.native.log cimport Partition, Pin, Read
 from fastlog.native.ring cimport Op, iovec, ring_readv
-from fastlog.native.segment cimport segment_of, segment_ready, segment_unuse, segment_use
+from fastlog.native.segment cimport segment_failed, segment_index, segment_of, segment_ready, segment_unuse, segment_use
 from fastlog.native.slab cimport slab_get, slab_put
 from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence, StoreState,
@@ -409,6 +409,8 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef Partition *part = log.part
     cdef StoreState *s = log.store
     cdef Segment *seg
+    cdef const Index *ix
+    cdef bint ready
     cdef uint8_t head[PEEK]
     cdef int64_t limit = part.at.log_end if r.to_log_end else part.at.high_watermark
     cdef int64_t limit_position = log.end if r.to_log_end else log.visible
@@ -446,14 +448,17 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         at -= seg.size
         seg = segment_after(log, seg)
     while True:                                 # the batch that holds the offset
-        if (at < 0 or seg.rolled) and not segment_ready(log, seg):
-            if seg.fd == -2:
-                seg.fd = -1
-                r.error = KAFKA_STORAGE_ERROR
-                return DONE
-            return WAIT
-        if at < 0:
-            at = index_position(seg.index, r.offset)
+        ix = NULL
+        ready = segment_ready(log, seg)
+        if ready and at < 0:
+            ix = segment_index(log, seg, r.offset)
+            if ix != NULL:
+                at = index_position(ix, r.offset)
+        if not ready or at < 0:
+            if not segment_failed(seg):
+                return WAIT
+            r.error = KAFKA_STORAGE_ERROR
+            return DONE
         if not peek(log, seg, at, head):
             r.reached = seg.start + at          # a walk may be longer than what fits into memory at once
             length = r.bytes_max if r.bytes_max > CHUNK else CHUNK

@@ -33,6 +33,7 @@ cdef struct Recovery:
     int32_t segments_n
     int64_t next_offset
     int32_t leader_epoch            # of the last batch; -1: none
+    int64_t snapshot_offset         # of the newest snapshot that was used; -1: none
     int64_t first_timestamp         # of the active segment's first batch; -1: none
     Index *index                    # of the active segment; malloc'ed
     Producers producers

@@ -7,14 +7,17 @@ from libc.string cimport memcmp, memcpy, memset, strcmp, strerror, strlen, strnc
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_make, dir_sync, file_close, file_get, file_open, file_put, file_read, file_rename, file_size, file_size_at,
+    PATH_MAX_, dir_make, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_read, file_rename, file_size, file_size_at,
     file_sync, file_trim, file_unlink, path_join, path_of,
 )
-from fastlog.native.index cimport Index, index_decode, index_encode_offsets, index_encode_times, index_free, index_init, index_seal
-from fastlog.native.index cimport OFFSET_ENTRY, TIME_ENTRY
-from fastlog.native.producers cimport producers_free, producers_init, producers_load
+from fastlog.native.index cimport (
+    OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free, index_init,
+    index_seal,
+)
+from fastlog.native.producers cimport producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
+from fastlog.native.store cimport INDEX_ENTRIES_MAX
 
 cdef extern from *:
     """
@@ -38,6 +41,8 @@ cdef enum:
     INCONSISTENT_TOPIC_ID = 103
     SNAPSHOT_MAX = 1073741824       # bytes of a file of ours that is read whole
     DIGITS = 20
+
+cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
 
 
 cdef struct Numbers:                # a growing list
@@ -216,20 +221,36 @@ cdef int load_index(Recovery *r, Index *ix, int64_t base, int64_t size) noexcept
 
 
 cdef int write_index(Recovery *r, Index *ix) noexcept nogil:
-    cdef char name[64]
-    cdef uint8_t *data
+    """All entries of an index, in place of what its files hold."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
+    cdef size_t n
     cdef int err
-    index_seal(ix)
-    data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
     if data == NULL:
         return ENOMEM
-    index_encode_times(ix, data)
-    snprintf(name, 64, "%020lld.timeindex", <long long> ix.base_offset)
-    err = file_put(r.path, name, data, <size_t> ix.times_n * TIME_ENTRY)
+    ix.offsets_kept = 0
+    ix.times_kept = 0
+    n = <size_t> index_encode_times(ix, data) * TIME_ENTRY
+    path_of(path, r.path, ix.base_offset, ".timeindex")
+    err = file_put_at(path, data, n, 0)
     if not err:
-        index_encode_offsets(ix, data)
-        snprintf(name, 64, "%020lld.index", <long long> ix.base_offset)
-        err = file_put(r.path, name, data, <size_t> ix.offsets_n * OFFSET_ENTRY)
+        n = <size_t> index_encode_offsets(ix, data) * OFFSET_ENTRY
+        path_of(path, r.path, ix.base_offset, ".index")
+        err = file_put_at(path, data, n, 0)
+    free(data)
+    return err
+
+
+cdef int write_snapshot(Recovery *r, int64_t offset) noexcept nogil:
+    cdef char name[64]
+    cdef size_t n = producers_snapshot_bytes(&r.producers)
+    cdef uint8_t *data = <uint8_t *> malloc(n)
+    cdef int err
+    if data == NULL:
+        return ENOMEM
+    producers_snapshot(&r.producers, data)
+    snprintf(name, 64, "%020lld.snapshot", <long long> offset)
+    err = file_put(r.path, name, data, n)
     free(data)
     return err
 
@@ -241,6 +262,7 @@ cdef void scan_set(Scan *s, Recovery *r, int fd, int64_t size, Index *ix, int64_
     s.interval = r.settings.index_interval_bytes
     s.index = ix
     s.offset = offset
+    s.until = OFFSETS_END
     s.leader_epoch = r.leader_epoch
 
 
@@ -283,6 +305,7 @@ cdef int load_producers(Recovery *r, Listing *l, int64_t end, int64_t *from_) no
             if file_get(path, SNAPSHOT_MAX, &data, &n) == 0 and producers_load(&r.producers, data, n) == 0:
                 free(data)
                 from_[0] = l.snapshots.at[i]
+                r.snapshot_offset = from_[0]
                 return 0
             free(data)
             file_unlink(path)
@@ -317,24 +340,30 @@ cdef int replay_producers(Recovery *r, Listing *l, int64_t from_, int64_t end) n
     return 0
 
 
+cdef int load_before(Recovery *r, Listing *l, int64_t offset) noexcept nogil:
+    """Producer state at a segment's start, from the newest snapshot and the headers since."""
+    cdef int64_t from_
+    load_producers(r, l, offset, &from_)
+    return replay_producers(r, l, from_, offset) if from_ < offset else 0
+
+
 cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
     """Believes sizes. 1 when they can't be, -1 on failure."""
     cdef char path[PATH_MAX_]
     cdef Scan s
     cdef int64_t base = l.logs.at[l.logs.n - 1]
     cdef int64_t size
-    cdef int64_t from_
     cdef int how
     path_of(path, r.path, base, ".log")
     if open_segment(r, path, False, &r.fd, &r.direct, &size) < 0:
         return -1
     index_init(r.index, base)
-    load_index(r, r.index, base, size)
+    if load_index(r, r.index, base, size) == 0:
+        r.index.offsets_kept = r.index.offsets_n
+        r.index.times_kept = r.index.times_n
     how = walk_tail(r, r.fd, size, r.index, &s)
     if how == 0:
-        how = load_producers(r, l, s.offset, &from_)
-        if how == 0 and from_ < s.offset:
-            how = replay_producers(r, l, from_, s.offset)
+        how = load_before(r, l, s.offset)
         if how == 0:
             how = read_first_timestamp(r, r.fd)
     if how:
@@ -349,8 +378,18 @@ cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
     return 0
 
 
-cdef int sealed(Recovery *r, int64_t base, int64_t next_base) noexcept nogil:
-    """Whether a segment before the last one was sealed: indexes there and valid, and its end where the next one begins. -1 on failure."""
+cdef bint has_snapshot(const Listing *l, int64_t offset) noexcept nogil:
+    cdef int32_t i
+    for i in range(l.snapshots.n):
+        if l.snapshots.at[i] == offset:
+            return True
+    return False
+
+
+cdef int sealed(Recovery *r, const Listing *l, int64_t base, int64_t next_base) noexcept nogil:
+    """Whether a segment before the last one was sealed: the snapshot of its end, written last, is there, its indexes are valid, and it
+    ends where the next one begins. -1 on failure.
+    """
     cdef char path[PATH_MAX_]
     cdef Index ix
     cdef Scan s
@@ -358,6 +397,8 @@ cdef int sealed(Recovery *r, int64_t base, int64_t next_base) noexcept nogil:
     cdef int64_t size
     cdef int fd
     cdef int how = 1
+    if not has_snapshot(l, next_base):
+        return 0
     path_of(path, r.path, base, ".log")
     if open_segment(r, path, False, &fd, &direct, &size) < 0:
         return -1
@@ -479,9 +520,54 @@ cdef int close_scanned(Recovery *r, const char *path, int fd, int64_t size, Scan
         if err:
             return failed(r, "cannot flush a segment", err)
     if not last:
+        index_seal(s.index)
         err = write_index(r, s.index)
+        if not err:
+            err = write_snapshot(r, s.offset)
         if err:
             return failed(r, "cannot write an index", err)
+    return 0
+
+
+cdef int checkpoint(Recovery *r, Listing *l, int fd, int64_t size, int64_t base, int64_t limit, Scan *s) noexcept nogil:
+    """Has the scan of a segment start at the newest checkpoint inside it, if its index leads exactly there. -1 on failure."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data
+    cdef size_t n = 0
+    cdef int32_t i = l.snapshots.n - 1
+    cdef int64_t at
+    cdef int err
+    cdef bint good
+    while i >= 0 and l.snapshots.at[i] > base:
+        at = l.snapshots.at[i]
+        i -= 1
+        if at > limit:
+            continue
+        data = NULL
+        path_of(path, r.path, at, ".snapshot")
+        good = file_get(path, SNAPSHOT_MAX, &data, &n) == 0 and producers_load(&r.producers, data, n) == 0
+        free(data)
+        if not good:
+            continue
+        load_index(r, r.index, base, size)
+        index_cut(r.index, at)
+        scan_set(s, r, fd, size, r.index, base)
+        s.gaps = True
+        s.until = at
+        s.at = r.index.last_position
+        err = scan_run(s)
+        if err:
+            return failed(r, "cannot read a segment", err)
+        if s.offset == at and s.why == NULL:
+            r.snapshot_offset = at
+            s.gaps = False
+            s.until = OFFSETS_END
+            s.producers = &r.producers
+            s.producers_from = at
+            return read_first_timestamp(r, fd)
+        index_free(r.index)
+        break                       # one that leads nowhere: all of the segment is checked
+    scan_set(s, r, fd, size, r.index, base)
     return 0
 
 
@@ -491,11 +577,11 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
     cdef char next_path[PATH_MAX_]
     cdef Scan s
     cdef int64_t offset
-    cdef int64_t from_
     cdef int64_t size
     cdef int32_t first = l.logs.n - 1
     cdef int32_t i
     cdef int32_t k
+    cdef bint begun
     cdef bint direct
     cdef const char *why = NULL
     cdef int fd
@@ -503,7 +589,7 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
     r.recovered = True
     path_join(next_path, r.path, "next.segment")
     while first > 0:
-        how = sealed(r, l.logs.at[first - 1], l.logs.at[first])
+        how = sealed(r, l, l.logs.at[first - 1], l.logs.at[first])
         if how < 0:
             return -1
         if how:
@@ -513,9 +599,6 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
         path_of(path, r.path, l.logs.at[k], ".log")
         r.segments[k].size = file_size_at(path)
     offset = l.logs.at[first]
-    load_producers(r, l, offset, &from_)
-    if from_ < offset and replay_producers(r, l, from_, offset) < 0:
-        return -1
     i = first
     while True:
         path_of(path, r.path, l.logs.at[i], ".log")
@@ -525,12 +608,22 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
         scan_set(&s, r, fd, size, r.index, offset)
         s.producers = &r.producers
         s.producers_from = offset
-        how = scan_segment(r, path, fd, size, l.logs.at[i], &s)
+        how = 0
+        if i == first:
+            how = checkpoint(r, l, fd, size, offset, l.logs.at[i + 1] if i + 1 < l.logs.n else OFFSETS_END, &s)
+            if how == 0 and s.producers == NULL:
+                how = load_before(r, l, offset)
+                s.producers = &r.producers
+                s.producers_from = offset
+        begun = s.at > 0
+        if how == 0:
+            how = scan_segment(r, path, fd, size, l.logs.at[i], &s)
         if how == 0:
             offset = s.offset
             why = s.why
             r.leader_epoch = s.leader_epoch
-            r.first_timestamp = s.first_timestamp
+            if not begun:
+                r.first_timestamp = s.first_timestamp
             r.segments[i].size = s.at
             if i + 1 == l.logs.n and l.next_segment:
                 how = next_continues(r, next_path, offset)
@@ -593,6 +686,19 @@ cdef void remove_snapshots(Recovery *r, Listing *l) noexcept nogil:
         if l.snapshots.at[i] > r.next_offset or k == r.segments_n or r.segments[k].base_offset != l.snapshots.at[i]:
             path_of(path, r.path, l.snapshots.at[i], ".snapshot")
             file_unlink(path)
+
+
+cdef int keep_index(Recovery *r) noexcept nogil:
+    """Leaves a long index of the active segment to its files."""
+    cdef Index *ix = r.index
+    cdef int err = 0
+    if ix.offsets_n <= INDEX_ENTRIES_MAX and ix.times_n <= INDEX_ENTRIES_MAX:
+        return 0
+    if ix.offsets_kept != ix.offsets_n or ix.times_kept != ix.times_n:
+        err = write_index(r, ix)
+    if not err:
+        index_forget(ix, ix.offsets_n, ix.times_n)
+    return err
 
 
 cdef int read_partial(Recovery *r) noexcept nogil:
@@ -678,6 +784,9 @@ cdef int run(Recovery *r, Listing *l) noexcept nogil:
     if how < 0:
         return -1
     remove_snapshots(r, l)
+    how = keep_index(r)
+    if how:
+        return failed(r, "cannot write an index", how)
     return read_partial(r)
 
 
@@ -694,6 +803,7 @@ cdef void recovery_run(Recovery *r) noexcept nogil:
     r.next_offset = 0
     r.leader_epoch = -1
     r.first_timestamp = -1
+    r.snapshot_offset = -1
     r.index = NULL
     r.partial = NULL
     r.fd = -1

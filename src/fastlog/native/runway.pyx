@@ -3,6 +3,7 @@ from libc.errno cimport ENOSPC
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from fastlog.native.arena cimport BLOCK
+from fastlog.native.checkpoint cimport checkpoint_drop
 from fastlog.native.files cimport (
     PATH_MAX_, dir_sync, file_allocate, file_close, file_open, file_rename, file_sync, file_unlink, file_zero, path_join, path_of,
 )
@@ -292,6 +293,10 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
         producers_snapshot(&log.producers, old.snapshot)
         old.snapshot_len = n
     old.rolled = True
+    old.checkpoint = log.checked_offset
+    checkpoint_drop(log)
+    log.checked = log.end
+    log.checked_offset = -1
     if log.tail != NULL:
         log.tail.owner = NULL
         log.tail = NULL

@@ -14,6 +14,7 @@ cdef struct Scan:
     Index *index                    # gets an entry per interval, or NULL
     Producers *producers            # gets the batches from producers_from on, or NULL
     int64_t producers_from          # offset
+    int64_t until                   # offset where it ends at the latest
     # in: where a batch starts, and its offset; out: past the last batch that belongs to the log
     int64_t at
     int64_t offset

@@ -69,7 +69,7 @@ cdef int scan_run(Scan *s) noexcept nogil:
     if w.buf == NULL:
         return ENOMEM
     err = 0
-    while s.at < s.to:
+    while s.at < s.to and s.offset < s.until:
         if s.to - s.at < BATCH_HEADER:
             s.why = "less than a batch header"
             break

@@ -1,5 +1,6 @@
 """Segments of a log: finding them, opening rolled ones on demand within a bound, sealing a rolled one's files, deleting old ones."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
+from fastlog.native.index cimport Index
 from fastlog.native.store cimport LogState, Segment, StoreState
 
 # A segment at the end of the log's array, or NULL: no memory. It takes no descriptor and has no index yet.
@@ -10,9 +11,17 @@ cdef void segment_free(StoreState *s, Segment *seg) noexcept nogil
 cdef Segment *segment_of(const LogState *log, int64_t offset) noexcept nogil
 # Offset past the segment's last one.
 cdef int64_t segment_next_offset(const LogState *log, const Segment *seg) noexcept nogil
-# True when descriptor and index are there; else starts opening (the log's reads are retried when that ended) and returns False. An open
-# segment counts as used now.
+# True when the descriptor is there (and, of a sealed segment, the index); else starts opening (the log's reads are retried when that ended)
+# and returns False, or sets seg.failed. An open segment counts as used now.
 cdef bint segment_ready(LogState *log, Segment *seg) noexcept nogil
+# The index to ask about an offset, or a time, in a segment that is ready; NULL while it is loaded, or seg.failed.
+cdef const Index *segment_index(LogState *log, Segment *seg, int64_t offset) noexcept nogil
+cdef const Index *segment_time_index(LogState *log, Segment *seg, int64_t timestamp) noexcept nogil
+# Takes note that opening failed: once per failure.
+cdef bint segment_failed(Segment *seg) noexcept nogil
+# Writes index entries of a segment that is not sealed to its files, so that they need not stay in memory; then a snapshot (taken over), if
+# given, as that of `offset`, and removes the one of `before` (-1: none).
+cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t snapshot_len, int64_t offset, int64_t before) noexcept nogil
 # Holds descriptor and index while something uses them, across turns.
 cdef void segment_use(Segment *seg) noexcept nogil
 cdef void segment_unuse(StoreState *s, Segment *seg) noexcept nogil
@@ -20,7 +29,7 @@ cdef void segment_unuse(StoreState *s, Segment *seg) noexcept nogil
 cdef void segment_opened(StoreState *s, Segment *seg) noexcept nogil
 # Trims and flushes a rolled segment whose bytes are all written, then writes its indexes and its producer snapshot.
 cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil
-# Files of a segment at its end; blocking, for jobs. Returns an errno.
+# Files of a segment at its end, the snapshot last: it says that the rest is there. Blocking, for jobs. Returns an errno.
 cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_offset) noexcept nogil
 # Removes segments all of whose offsets are below `offset`, never the active one.
 cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil

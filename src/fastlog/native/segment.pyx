@@ -6,11 +6,11 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
 from fastlog.native.arena cimport arena_drop_set
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_sync, file_close, file_get, file_open, file_put, file_rename, file_trim, file_unlink, path_of,
+    PATH_MAX_, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_rename, file_trim, file_unlink, path_of,
 )
 from fastlog.native.index cimport (
-    OFFSET_ENTRY, TIME_ENTRY, Index, index_bytes_held, index_decode, index_encode_offsets, index_encode_times, index_free, index_init,
-    index_seal,
+    OFFSET_ENTRY, TIME_ENTRY, Index, index_bytes_held, index_covers, index_covers_time, index_decode, index_encode_offsets,
+    index_encode_times, index_forget, index_free, index_init, index_seal,
 )
 from fastlog.native.log cimport position_set
 from fastlog.native.scan cimport Scan, scan_run
@@ -19,6 +19,12 @@ from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint)
+
+
+cdef enum:
+    INDEX_MAX = 1073741824          # bytes of an index file that is read
+
+cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
 
 
 cdef Segment *segment_add(LogState *log, int64_t base_offset, int64_t start, int64_t size) noexcept nogil:
@@ -39,10 +45,18 @@ cdef Segment *segment_add(LogState *log, int64_t base_offset, int64_t start, int
     seg.size = size
     seg.first_timestamp = -1
     seg.max_timestamp = TIME_UNKNOWN
+    seg.checkpoint = -1
     seg.fd = -1
     log.segments[log.segments_n] = seg
     log.segments_n += 1
     return seg
+
+
+cdef size_t loaded_bytes(const Segment *seg) noexcept nogil:
+    """Of indexes that can be loaded again."""
+    if seg.prefix != NULL:
+        return index_bytes_held(seg.prefix)
+    return index_bytes_held(seg.index) if seg.sealed and seg.index != NULL else 0
 
 
 cdef void unlist(StoreState *s, Segment *seg) noexcept nogil:
@@ -60,8 +74,7 @@ cdef void unlist(StoreState *s, Segment *seg) noexcept nogil:
     seg.prev = NULL
     seg.listed = False
     s.open_n -= 1
-    if seg.index != NULL:
-        s.index_bytes -= index_bytes_held(seg.index)
+    s.index_bytes -= loaded_bytes(seg)
 
 
 cdef void list_first(StoreState *s, Segment *seg) noexcept nogil:
@@ -74,15 +87,14 @@ cdef void list_first(StoreState *s, Segment *seg) noexcept nogil:
     s.open_first = seg
     seg.listed = True
     s.open_n += 1
-    if seg.index != NULL:
-        s.index_bytes += index_bytes_held(seg.index)
+    s.index_bytes += loaded_bytes(seg)
 
 
-cdef void drop_index(Segment *seg) noexcept nogil:
-    if seg.index != NULL:
-        index_free(seg.index)
-        free(seg.index)
-        seg.index = NULL
+cdef void drop_index(Index **ix) noexcept nogil:
+    if ix[0] != NULL:
+        index_free(ix[0])
+        free(ix[0])
+        ix[0] = NULL
 
 
 cdef void segment_free(StoreState *s, Segment *seg) noexcept nogil:
@@ -91,7 +103,8 @@ cdef void segment_free(StoreState *s, Segment *seg) noexcept nogil:
         unlist(s, seg)
         if s.arena != NULL:
             arena_drop_set(s.arena, &seg.chunks)
-    drop_index(seg)
+    drop_index(&seg.index)
+    drop_index(&seg.prefix)
     file_close(seg.fd)
     free(seg.snapshot)
     free(seg)
@@ -130,9 +143,11 @@ cdef void close_oldest(StoreState *s) noexcept nogil:
         before = seg.prev
         if seg.users == 0:
             unlist(s, seg)
-            drop_index(seg)
-            file_close(seg.fd)
-            seg.fd = -1
+            drop_index(&seg.prefix)
+            if seg.sealed:
+                drop_index(&seg.index)
+                file_close(seg.fd)
+                seg.fd = -1
         seg = before
 
 
@@ -152,17 +167,19 @@ cdef int rebuild_index(const LogJob *j) noexcept nogil:
     scan.gaps = True
     scan.index = j.index
     scan.offset = j.index.base_offset
+    scan.until = OFFSETS_END
     return scan_run(&scan)
 
 
 cdef void open_run(Job *job) noexcept nogil:
+    """The whole index, and a descriptor if the segment has none."""
     cdef LogJob *j = <LogJob *> job
     cdef char path[PATH_MAX_]
     cdef uint8_t *offsets = NULL
     cdef uint8_t *times = NULL
     cdef size_t offsets_len = 0
     cdef size_t times_len = 0
-    cdef int bad
+    cdef bint found = False
     j.error = path_of(path, j.log.path, j.index.base_offset, ".log")
     if j.error:
         return
@@ -171,17 +188,17 @@ cdef void open_run(Job *job) noexcept nogil:
         j.error = -j.fd
         return
     path_of(path, j.log.path, j.index.base_offset, ".index")
-    bad = file_get(path, 1 << 30, &offsets, &offsets_len)
-    path_of(path, j.log.path, j.index.base_offset, ".timeindex")
-    if not bad:
-        bad = file_get(path, 1 << 30, &times, &times_len)
-    if not bad:
-        bad = index_decode(j.index, offsets, offsets_len, times, times_len, j.to, j.offset)
+    if file_get(path, INDEX_MAX, &offsets, &offsets_len) == 0:
+        path_of(path, j.log.path, j.index.base_offset, ".timeindex")
+        found = file_get(path, INDEX_MAX, &times, &times_len) == 0 and \
+            index_decode(j.index, offsets, offsets_len, times, times_len, j.to, j.offset) == 0
     free(offsets)
     free(times)
-    if bad:
+    if not found:
         j.error = rebuild_index(j)
         index_seal(j.index)
+        if j.error:
+            file_close(j.fd)
 
 
 cdef void open_done(Job *job) noexcept nogil:
@@ -193,42 +210,41 @@ cdef void open_done(Job *job) noexcept nogil:
     log.jobs -= 1
     log.reads_due = True
     log_ready(log)
+    unlist(log.store, seg)
     if j.error:
-        file_close(j.fd)
-        index_free(j.index)
-        free(j.index)
-        seg.fd = -2                 # waiting reads fail, and the next one tries again
+        seg.failed = True
+        drop_index(&j.index)
     else:
-        seg.fd = j.fd
-        seg.direct = j.direct
-        seg.index = j.index
-        seg.max_timestamp = seg.index.max_timestamp
-        seg.max_timestamp_offset = seg.index.max_timestamp_offset
+        if seg.sealed and seg.fd < 0:
+            seg.fd = j.fd
+            seg.direct = j.direct
+        else:
+            file_close(j.fd)
+        if seg.sealed:
+            drop_index(&seg.index)
+            seg.index = j.index
+            seg.max_timestamp = seg.index.max_timestamp
+            seg.max_timestamp_offset = seg.index.max_timestamp_offset
+        else:
+            drop_index(&seg.prefix)
+            seg.prefix = j.index
         segment_opened(log.store, seg)
     free(j)
     if seg.deleted and seg.users == 0:
-        if seg.fd == -2:
-            seg.fd = -1
         segment_free(log.store, seg)
 
 
-cdef bint segment_ready(LogState *log, Segment *seg) noexcept nogil:
-    cdef StoreState *s = log.store
+cdef void open_start(LogState *log, Segment *seg) noexcept nogil:
     cdef LogJob *j
-    if seg.fd >= 0 and seg.index != NULL:
-        if seg.listed and s.open_first != seg:
-            unlist(s, seg)
-            list_first(s, seg)
-        return True
-    if seg.opening or seg.fd == -2:
-        return False
+    if seg.opening or seg.failed:
+        return
     j = <LogJob *> calloc(1, sizeof(LogJob))
     if j != NULL:
         j.index = <Index *> malloc(sizeof(Index))
     if j == NULL or j.index == NULL:
         free(j)
-        seg.fd = -2
-        return False
+        seg.failed = True
+        return
     index_init(j.index, seg.base_offset)
     j.job.run = open_run
     j.job.done = open_done
@@ -241,8 +257,47 @@ cdef bint segment_ready(LogState *log, Segment *seg) noexcept nogil:
     seg.opening = True
     seg.users += 1
     log.jobs += 1
-    work_submit(s.config.pool, s.config.home, &j.job, WORK_SOON)
+    work_submit(log.store.config.pool, log.store.config.home, &j.job, WORK_SOON)
+
+
+cdef inline void used_now(StoreState *s, Segment *seg) noexcept nogil:
+    if seg.listed and s.open_first != seg:
+        unlist(s, seg)
+        list_first(s, seg)
+
+
+cdef bint segment_ready(LogState *log, Segment *seg) noexcept nogil:
+    if seg.fd >= 0 and seg.index != NULL:
+        used_now(log.store, seg)
+        return True
+    open_start(log, seg)
     return False
+
+
+cdef const Index *segment_index(LogState *log, Segment *seg, int64_t offset) noexcept nogil:
+    if index_covers(seg.index, offset):
+        return seg.index
+    if seg.prefix == NULL:
+        open_start(log, seg)
+    else:
+        used_now(log.store, seg)
+    return seg.prefix
+
+
+cdef const Index *segment_time_index(LogState *log, Segment *seg, int64_t timestamp) noexcept nogil:
+    if index_covers_time(seg.index, timestamp):
+        return seg.index
+    if seg.prefix == NULL:
+        open_start(log, seg)
+    else:
+        used_now(log.store, seg)
+    return seg.prefix
+
+
+cdef bint segment_failed(Segment *seg) noexcept nogil:
+    cdef bint failed = seg.failed
+    seg.failed = False
+    return failed
 
 
 cdef void segment_use(Segment *seg) noexcept nogil:
@@ -255,27 +310,108 @@ cdef void segment_unuse(StoreState *s, Segment *seg) noexcept nogil:
         segment_free(s, seg)
 
 
+cdef int put_entries(const char *path, int64_t base_offset, const char *suffix, const uint8_t *data, size_t n, int64_t at) noexcept nogil:
+    """Index entries at a position of their file, where it then ends."""
+    cdef char name[PATH_MAX_]
+    cdef int err = path_of(name, path, base_offset, suffix)
+    return err if err else file_put_at(name, data, n, at)
+
+
 cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_offset) noexcept nogil:
-    """The time index, the snapshot, and last the offset index: recovery takes it as the sign that the rest is there."""
     cdef char name[64]
-    cdef uint8_t *data
     cdef Index *ix = seg.index
+    cdef uint8_t *data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
+    cdef size_t n
     cdef int err
-    data = <uint8_t *> malloc(<size_t> (ix.offsets_n + ix.times_n) * TIME_ENTRY + 1)
     if data == NULL:
         return ENOMEM
-    index_encode_times(ix, data)
-    snprintf(name, 64, "%020lld.timeindex", <long long> seg.base_offset)
-    err = file_put(path, name, data, <size_t> ix.times_n * TIME_ENTRY)
+    n = <size_t> index_encode_times(ix, data) * TIME_ENTRY
+    err = put_entries(path, seg.base_offset, ".timeindex", data, n, <int64_t> ix.times_kept * TIME_ENTRY)
+    if not err:
+        n = <size_t> index_encode_offsets(ix, data) * OFFSET_ENTRY
+        err = put_entries(path, seg.base_offset, ".index", data, n, <int64_t> ix.offsets_kept * OFFSET_ENTRY)
+    free(data)
     if not err and seg.snapshot != NULL:
         snprintf(name, 64, "%020lld.snapshot", <long long> snapshot_offset)
         err = file_put(path, name, seg.snapshot, seg.snapshot_len)
-    if not err:
-        index_encode_offsets(ix, data)
-        snprintf(name, 64, "%020lld.index", <long long> seg.base_offset)
-        err = file_put(path, name, data, <size_t> ix.offsets_n * OFFSET_ENTRY)
-    free(data)
     return err if err else dir_sync(path)
+
+
+cdef void keep_run(Job *job) noexcept nogil:
+    cdef LogJob *j = <LogJob *> job
+    cdef Segment *seg = j.segment
+    cdef char name[64]
+    # Times first: they may not be fewer than the offsets say, if the process dies between.
+    j.error = put_entries(j.log.path, seg.base_offset, ".timeindex", j.more, j.more_len, j.to)
+    if not j.error:
+        j.error = put_entries(j.log.path, seg.base_offset, ".index", j.data, j.len, j.from_)
+    if not j.error and j.snapshot != NULL:
+        snprintf(name, 64, "%020lld.snapshot", <long long> j.offset)
+        j.error = file_put(j.log.path, name, j.snapshot, j.snapshot_len)
+        if not j.error:
+            j.error = dir_sync(j.log.path)
+        if not j.error:
+            drop_snapshot(j.log.path, j.least)
+
+
+cdef void drop_snapshot(const char *path, int64_t offset) noexcept nogil:
+    """Removes the snapshot of an earlier checkpoint, if there is one (-1: none)."""
+    cdef char name[PATH_MAX_]
+    if offset >= 0 and path_of(name, path, offset, ".snapshot") == 0:
+        file_unlink(name)
+
+
+cdef void keep_done(Job *job) noexcept nogil:
+    cdef LogJob *j = <LogJob *> job
+    cdef LogState *log = j.log
+    cdef Segment *seg = j.segment
+    log.jobs -= 1
+    seg.users -= 1
+    seg.preparing -= 1
+    seg.keeping = False
+    if not j.error:                 # else the entries stay in memory
+        index_forget(seg.index, <int32_t> ((j.from_ + <int64_t> j.len) // OFFSET_ENTRY),
+                     <int32_t> ((j.to + <int64_t> j.more_len) // TIME_ENTRY))
+        if seg.prefix != NULL:      # there is more now
+            unlist(log.store, seg)
+            drop_index(&seg.prefix)
+    free(j.data)
+    free(j.more)
+    free(j.snapshot)
+    free(j)
+    log_ready(log)
+
+
+cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t snapshot_len, int64_t offset, int64_t before) noexcept nogil:
+    cdef LogJob *j = <LogJob *> calloc(1, sizeof(LogJob))
+    cdef Index *ix = seg.index
+    if j != NULL:
+        j.data = <uint8_t *> malloc(<size_t> ix.offsets_n * OFFSET_ENTRY + 1)
+        j.more = <uint8_t *> malloc(<size_t> ix.times_n * TIME_ENTRY + 1)
+    if j == NULL or j.data == NULL or j.more == NULL:
+        if j != NULL:
+            free(j.data)
+            free(j.more)
+        free(j)
+        free(snapshot)
+        return
+    j.job.run = keep_run
+    j.job.done = keep_done
+    j.log = log
+    j.segment = seg
+    j.from_ = <int64_t> ix.offsets_kept * OFFSET_ENTRY
+    j.to = <int64_t> ix.times_kept * TIME_ENTRY
+    j.len = <size_t> index_encode_offsets(ix, j.data) * OFFSET_ENTRY
+    j.more_len = <size_t> index_encode_times(ix, j.more) * TIME_ENTRY
+    j.snapshot = snapshot
+    j.snapshot_len = snapshot_len
+    j.offset = offset
+    j.least = before
+    seg.keeping = True
+    seg.preparing += 1
+    seg.users += 1
+    log.jobs += 1
+    work_submit(log.store.config.pool, log.store.config.home, &j.job, WORK_LATER)
 
 
 cdef void seal_run(Job *job) noexcept nogil:
@@ -283,6 +419,8 @@ cdef void seal_run(Job *job) noexcept nogil:
     j.error = file_trim(j.fd, j.to)
     if not j.error:
         j.error = segment_write_files(j.log.path, j.segment, j.offset)
+    if not j.error:
+        drop_snapshot(j.log.path, j.segment.checkpoint)
 
 
 cdef void seal_done(Job *job) noexcept nogil:
@@ -294,9 +432,14 @@ cdef void seal_done(Job *job) noexcept nogil:
     free(seg.snapshot)
     seg.snapshot = NULL
     # When its files could not be written the segment stays as it is, open: its bytes are durable, and recovery rebuilds the rest.
-    seg.sealed = not j.error
-    if seg.sealed and not seg.deleted:
-        segment_opened(log.store, seg)
+    if not j.error:
+        unlist(log.store, seg)
+        drop_index(&seg.prefix)
+        seg.sealed = True
+        if seg.index.offsets_gone or seg.index.times_gone:
+            drop_index(&seg.index)  # only its newest entries; all are loaded when someone asks
+        if not seg.deleted:
+            segment_opened(log.store, seg)
     free(j)
     log_ready(log)
     if seg.deleted and seg.users == 0:

@@ -49,6 +49,7 @@ cdef enum:
     WRITES_MAX = 256                # under way in a store
     LOADS_MAX = 64                  # reads under way in a store
     LOAD_CHUNKS = 16                # of one read: 1 MiB
+    INDEX_ENTRIES_MAX = 2048        # of an active segment that are in memory only
     RECENT = 16                     # newest batches whose positions a log remembers
     SEQUENTIAL = 4                  # cold readers that a log tells apart
 
@@ -67,17 +68,21 @@ cdef struct Segment:
     int64_t roll_jitter_ms
     int64_t max_timestamp           # rolled: -1 none, TIME_UNKNOWN until it was looked up; active: in the index
     int64_t max_timestamp_offset
-    Index *index                    # active: always; rolled: while open
+    Index *index                    # active, and rolled until sealed: always, its newest entries; sealed: while open, all
+    Index *prefix                   # of the former: all entries that were in the files at some time, while open; or NULL
     uint8_t *snapshot               # producer state at its end, until its files are written
     size_t snapshot_len
+    int64_t checkpoint              # offset of a snapshot inside it that its own replaces; -1: none
     int fd                          # -1: not open
     int32_t users                   # operations and jobs under way on fd or index
+    int32_t preparing               # jobs under way that make or zero its blocks, or write to its index files
     bint direct                     # fd is O_DIRECT
     bint rolled
     bint sealed                     # trimmed, flushed, indexes written: fd and index may be closed and opened again
     bint opening
+    bint failed                     # the last opening did: who waits gets an error
+    bint keeping                    # a job writes index entries to the files
     bint deleted                    # out of the log; freed with its last user
-    int32_t preparing               # jobs under way that make or zero its blocks
     bint listed
     Segment *next                   # open rolled segments, used last first
     Segment *prev
@@ -141,6 +146,13 @@ cdef struct LogState:
     bint next_ready
     bint next_busy                  # being made, or the last one's name is not yet final
     bint roll_asked
+    # the checkpoint: producer state at an offset inside the active segment, all before it durable
+    int64_t checked                 # log position of the last one, or of the segment's start
+    int64_t checked_offset          # its offset; -1: none that is a file
+    int64_t check_end               # log position of one that waits to be durable; -1: none
+    int64_t check_offset
+    uint8_t *check_data
+    size_t check_len
     # writing
     Segment *write_segment          # the oldest with unwritten bytes, or the active one
     bint writing                    # a write or a flush is under way
@@ -220,7 +232,10 @@ cdef struct LogJob:                 # work for a log that blocks
     Index *index
     uint8_t *data
     size_t len
-    void *more
+    uint8_t *more
+    size_t more_len
+    uint8_t *snapshot
+    size_t snapshot_len
 
 cdef struct StoreState:
     StoreConfig *config             # malloc'ed, as is stats

@@ -9,10 +9,10 @@ from libc.string cimport memcpy
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_SCRATCH, BatchInfo, PEEK_OK, batch_find_time, batch_peek
 from fastlog.native.bytes cimport get32, get64
 from fastlog.native.files cimport PATH_MAX_, file_get, path_of
-from fastlog.native.index cimport TIME_ENTRY, index_time
+from fastlog.native.index cimport TIME_ENTRY, Index, index_time
 from fastlog.native.log cimport Pin, Read, TimeQuery
 from fastlog.native.read cimport read_release, read_start
-from fastlog.native.segment cimport segment_ready
+from fastlog.native.segment cimport segment_failed, segment_ready, segment_time_index
 from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, UNKNOWN_TOPIC_OR_PARTITION, log_ready,
 )
@@ -103,7 +103,7 @@ cdef bint times_ready(LogState *log) noexcept nogil:
     for i in range(log.segments_n - 1):
         if log.segments[i].max_timestamp == TIME_UNKNOWN:
             if log.times_known:
-                if not segment_ready(log, log.segments[i]) and log.segments[i].fd != -2:
+                if not segment_ready(log, log.segments[i]) and not segment_failed(log.segments[i]):
                     return False                # its index is made anew, which tells
             else:
                 unknown += 1
@@ -142,6 +142,7 @@ cdef bint choose(LogState *log, TimeQuery *q, int64_t *timestamp, int64_t *from_
     """Where to search: True when known. *from_ is -1 when no record can match."""
     cdef Segment *seg
     cdef Segment *best = NULL
+    cdef const Index *ix
     cdef int32_t i
     if not times_ready(log):
         return False
@@ -161,9 +162,15 @@ cdef bint choose(LogState *log, TimeQuery *q, int64_t *timestamp, int64_t *from_
         timestamp[0] = largest(log, best)
         from_[0] = best.index.max_timestamp_offset if best == log.active else best.max_timestamp_offset
     else:
-        if best != log.active and not segment_ready(log, best) and best.fd != -2:
+        from_[0] = best.base_offset
+        if segment_ready(log, best):
+            ix = segment_time_index(log, best, q.timestamp)
+            if ix != NULL:
+                from_[0] = index_time(ix, q.timestamp)
+            elif not segment_failed(best):
+                return False
+        elif not segment_failed(best):
             return False
-        from_[0] = index_time(best.index, q.timestamp) if best.index != NULL else best.base_offset
     if from_[0] < log.part.at.log_start:
         from_[0] = log.part.at.log_start
     return True
