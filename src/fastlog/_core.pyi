@@ -3,6 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from fastlog.native.batch import peek as peek
+from fastlog.native.codec import Codec as Codec
+from fastlog.native.codec import CodecError as CodecError
+from fastlog.native.codec import DecodeError as DecodeError
+from fastlog.native.codec import EncodeError as EncodeError
+from fastlog.native.compression import compress as compress
+from fastlog.native.compression import decompress as decompress
+
+crc32c = _checksum
+
 REQUEST: int
 DONE: int
 LOG: int

@@ -1,4 +1,10 @@
 """The compiled core's one door to Python: names of the rooms behind it, and no logic of its own."""
+from fastlog.native.batch import peek
 from fastlog.native.bridge import DONE, LOG, REQUEST, DataPlane
+from fastlog.native.codec import Codec, CodecError, DecodeError, EncodeError
+from fastlog.native.compression import compress, decompress
+from fastlog.native.crc32c import checksum as crc32c
 
-__all__ = ["DONE", "LOG", "REQUEST", "DataPlane"]
+__all__ = [
+    "Codec", "CodecError", "DONE", "DataPlane", "DecodeError", "EncodeError", "LOG", "REQUEST", "compress", "crc32c", "decompress", "peek",
+]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from fastlog.native.codec import Codec
+from fastlog._core import Codec
 from fastlog.protocol import schema
 from fastlog.protocol.errors import Error, KafkaError
 

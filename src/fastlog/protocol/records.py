@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fastlog.native.batch import peek
-from fastlog.native.compression import compress, decompress
-from fastlog.native.crc32c import checksum as crc32c
+from fastlog._core import compress, crc32c, decompress, peek
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
