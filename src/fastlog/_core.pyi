@@ -10,6 +10,7 @@ from fastlog.native.codec import DecodeError as DecodeError
 from fastlog.native.codec import EncodeError as EncodeError
 from fastlog.native.compression import compress as compress
 from fastlog.native.compression import decompress as decompress
+from fastlog.native.crc32c import checksum as _checksum
 
 crc32c = _checksum
 
