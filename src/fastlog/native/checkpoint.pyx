@@ -3,7 +3,7 @@
 A checkpoint is a producer snapshot at an offset inside the segment, with the index entries up to there, written after all before that
 offset became durable: recovery finds the snapshot, walks from the last index entry to exactly its offset, and checks batches from there.
 """
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from fastlog.native.producers cimport producers_snapshot, producers_snapshot_bytes
 from fastlog.native.segment cimport segment_keep

@@ -11,7 +11,8 @@ from fastlog.native.files cimport (
     file_sync, file_trim, file_unlink, path_join, path_of,
 )
 from fastlog.native.index cimport (
-    OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free, index_init,
+    OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
+    index_init,
     index_seal,
 )
 from fastlog.native.producers cimport producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
