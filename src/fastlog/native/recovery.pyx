@@ -1,19 +1,21 @@
 """Opening a partition's directory. See recovery.pxd."""
-from libc.errno cimport EEXIST, EINVAL, EIO, ENOENT, ENOMEM, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.errno cimport EEXIST, EINVAL, EIO, ENOMEM
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, qsort, realloc, strtoll
-from libc.string cimport memcmp, memcpy, memset, strcmp, strerror, strlen, strncmp
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset, strerror, strlen
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
+from fastlog.native.directory cimport (
+    Listing, directory_add, directory_check_topic, directory_clean_snapshots, directory_free, directory_has_snapshot, directory_list,
+)
 from fastlog.native.files cimport (
     PATH_MAX_, dir_make, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_read, file_rename, file_size, file_size_at,
     file_sync, file_trim, file_unlink, path_join, path_of,
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
-    index_init,
-    index_seal,
+    index_init, index_seal,
 )
 from fastlog.native.producers cimport producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.relics cimport relic_apply, relic_has
@@ -22,169 +24,22 @@ from fastlog.native.store cimport INDEX_ENTRIES_MAX
 
 cdef extern from *:
     """
-    #include <dirent.h>
-    #include <errno.h>
     #include <stdlib.h>
-    #include <unistd.h>
     static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
     """
     void *fl_aligned(size_t n) nogil
-    struct dirent:
-        char d_name[256]
-    ctypedef struct DIR:
-        pass
-    DIR *opendir(const char *path) nogil
-    dirent *readdir(DIR *d) nogil
-    int closedir(DIR *d) nogil
 
 cdef enum:
     STORAGE = 56                    # KAFKA_STORAGE_ERROR
-    INCONSISTENT_TOPIC_ID = 103
     SNAPSHOT_MAX = 1073741824       # bytes of a file of ours that is read whole
-    DIGITS = 20
 
 cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
-
-
-cdef struct Numbers:                # a growing list
-    int64_t *at
-    int32_t n
-    int32_t cap
-
-
-cdef struct Listing:                # of the directory
-    Numbers logs
-    Numbers snapshots
-    bint next_segment
 
 
 cdef int failed(Recovery *r, const char *what, int err) noexcept nogil:
     r.error = STORAGE
     snprintf(r.why, sizeof(r.why), "%s: %s", what, strerror(err))
     return -1
-
-
-cdef int number_add(Numbers *list, int64_t v) noexcept nogil:
-    cdef int64_t *grown
-    if list.n == list.cap:
-        grown = <int64_t *> realloc(list.at, <size_t> (list.cap * 2 + 8) * sizeof(int64_t))
-        if grown == NULL:
-            return ENOMEM
-        list.at = grown
-        list.cap = list.cap * 2 + 8
-    list.at[list.n] = v
-    list.n += 1
-    return 0
-
-
-cdef int by_number(const void *a, const void *b) noexcept nogil:
-    cdef int64_t x = (<const int64_t *> a)[0]
-    cdef int64_t y = (<const int64_t *> b)[0]
-    return -1 if x < y else (1 if x > y else 0)
-
-
-cdef bint ends(const char *name, const char *suffix) noexcept nogil:
-    cdef size_t n = strlen(name)
-    cdef size_t m = strlen(suffix)
-    return n >= m and memcmp(name + n - m, suffix, m) == 0
-
-
-cdef bint numbered(const char *name, const char *suffix, int64_t *out) noexcept nogil:
-    cdef int i
-    if strlen(name) < DIGITS or strcmp(name + DIGITS, suffix) != 0:
-        return False
-    for i in range(DIGITS):
-        if name[i] < b'0' or name[i] > b'9':
-            return False
-    out[0] = strtoll(name, NULL, 10)
-    return True
-
-
-cdef int list_dir(Recovery *r, Listing *l) noexcept nogil:
-    """Segments and snapshots, sorted. What an interrupted deletion or write left is removed."""
-    cdef DIR *d = opendir(r.path)
-    cdef dirent *entry
-    cdef char path[PATH_MAX_]
-    cdef int64_t number
-    cdef int err = 0
-    if d == NULL:
-        return failed(r, "cannot list the directory", errno)
-    while not err:
-        entry = readdir(d)
-        if entry == NULL:
-            break
-        if numbered(entry.d_name, ".log", &number):
-            err = number_add(&l.logs, number)
-        elif numbered(entry.d_name, ".snapshot", &number):
-            err = number_add(&l.snapshots, number)
-        elif strcmp(entry.d_name, "next.segment") == 0:
-            l.next_segment = True
-        elif ends(entry.d_name, ".swap"):
-            r.error = STORAGE
-            snprintf(r.why, sizeof(r.why), "%.100s: another broker's interrupted compaction must be finished by it first", entry.d_name)
-            closedir(d)
-            return -1
-        elif ends(entry.d_name, ".deleted") or ends(entry.d_name, ".tmp") or ends(entry.d_name, ".cleaned"):
-            err = path_join(path, r.path, entry.d_name)
-            if not err:
-                err = file_unlink(path)
-    closedir(d)
-    if err:
-        return failed(r, "cannot list the directory", err)
-    if l.logs.n:
-        qsort(l.logs.at, <size_t> l.logs.n, sizeof(int64_t), by_number)
-    if l.snapshots.n:
-        qsort(l.snapshots.at, <size_t> l.snapshots.n, sizeof(int64_t), by_number)
-    return 0
-
-
-cdef void base64_id(const uint8_t *id, char *out) noexcept nogil:
-    """A topic id as Kafka prints it: URL-safe base64 without padding, 22 characters."""
-    cdef const char *digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    cdef uint64_t bits = 0
-    cdef int held = 0
-    cdef int i
-    cdef int n = 0
-    for i in range(16):
-        bits = (bits << 8) | id[i]
-        held += 8
-        while held >= 6:
-            held -= 6
-            out[n] = digits[(bits >> held) & 63]
-            n += 1
-    out[n] = digits[(bits << (6 - held)) & 63]
-    out[n + 1] = 0
-
-
-cdef int check_topic_id(Recovery *r) noexcept nogil:
-    """`partition.metadata`: as Kafka writes it; made when missing."""
-    cdef char path[PATH_MAX_]
-    cdef char id[32]
-    cdef char text[128]
-    cdef uint8_t *data = NULL
-    cdef size_t n = 0
-    cdef size_t length
-    cdef size_t i
-    cdef int err
-    base64_id(r.topic_id, id)
-    length = <size_t> snprintf(text, sizeof(text), "version: 0\ntopic_id: %s", id)
-    path_join(path, r.path, "partition.metadata")
-    err = file_get(path, 4096, &data, &n)
-    if err == ENOENT:
-        err = file_put(r.path, "partition.metadata", text, length)
-        return failed(r, "cannot write partition.metadata", err) if err else 0
-    if err:
-        return failed(r, "cannot read partition.metadata", err)
-    i = 0
-    while i + 32 <= n and strncmp(<const char *> data + i, "topic_id: ", 10) != 0:
-        i += 1
-    if i + 32 > n or memcmp(data + i + 10, id, 22) != 0:
-        r.error = INCONSISTENT_TOPIC_ID
-        snprintf(r.why, sizeof(r.why), "the directory belongs to another topic: partition.metadata does not name topic id %s", id)
-        free(data)
-        return -1
-    free(data)
-    return 0
 
 
 cdef int open_segment(Recovery *r, const char *path, bint create, int *fd, bint *direct, int64_t *size) noexcept nogil:
@@ -379,14 +234,6 @@ cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
     return 0
 
 
-cdef bint has_snapshot(const Listing *l, int64_t offset) noexcept nogil:
-    cdef int32_t i
-    for i in range(l.snapshots.n):
-        if l.snapshots.at[i] == offset:
-            return True
-    return False
-
-
 cdef int sealed(Recovery *r, const Listing *l, int64_t base, int64_t next_base) noexcept nogil:
     """Whether a segment before the last one was sealed: the snapshot of its end, written last, is there, its indexes are valid, and it
     ends where the next one begins. -1 on failure.
@@ -398,7 +245,7 @@ cdef int sealed(Recovery *r, const Listing *l, int64_t base, int64_t next_base) 
     cdef int64_t size
     cdef int fd
     cdef int how = 1
-    if not has_snapshot(l, next_base):
+    if not directory_has_snapshot(l, next_base):
         return 0
     path_of(path, r.path, base, ".log")
     if open_segment(r, path, False, &fd, &direct, &size) < 0:
@@ -634,7 +481,7 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
                     if how:
                         how = failed(r, "cannot name the next segment", how)
                     l.next_segment = False
-                    if how == 0 and number_add(&l.logs, offset):
+                    if how == 0 and directory_add(l, offset):
                         how = failed(r, "cannot name the next segment", ENOMEM)
                     r.segments[i + 1].base_offset = offset
                     path_of(path, r.path, l.logs.at[i], ".log")
@@ -672,21 +519,6 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
         snprintf(r.why, sizeof(r.why), "cut at offset %lld: %s; %lld bytes past it were no part of the log", <long long> offset, why,
                  <long long> r.lost_bytes)
     return 0
-
-
-cdef void remove_snapshots(Recovery *r, Listing *l) noexcept nogil:
-    """Keeps those at segments' starts and the newest; one past the end speaks of what is gone."""
-    cdef char path[PATH_MAX_]
-    cdef int32_t i
-    cdef int32_t k = 0
-    for i in range(l.snapshots.n):
-        while k < r.segments_n and r.segments[k].base_offset < l.snapshots.at[i]:
-            k += 1
-        if l.snapshots.at[i] <= r.next_offset and (i + 1 == l.snapshots.n or l.snapshots.at[i + 1] > r.next_offset):
-            continue
-        if l.snapshots.at[i] > r.next_offset or k == r.segments_n or r.segments[k].base_offset != l.snapshots.at[i]:
-            path_of(path, r.path, l.snapshots.at[i], ".snapshot")
-            file_unlink(path)
 
 
 cdef int keep_index(Recovery *r) noexcept nogil:
@@ -735,7 +567,7 @@ cdef int make_first(Recovery *r, Listing *l) noexcept nogil:
         err = dir_sync(r.path)
     if err:
         return failed(r, "cannot make a segment", err)
-    if number_add(&l.logs, 0):
+    if directory_add(l, 0):
         return failed(r, "cannot make a segment", ENOMEM)
     return 0
 
@@ -754,7 +586,10 @@ cdef int run(Recovery *r, Listing *l) noexcept nogil:
             return -1
         if how:
             return failed(r, "cannot make the directory", how)
-    if list_dir(r, l) < 0 or check_topic_id(r) < 0:
+    r.error = directory_list(r.path, l, r.why)
+    if not r.error:
+        r.error = directory_check_topic(r.path, r.topic_id, r.why)
+    if r.error:
         return -1
     if l.logs.n == 0 and l.next_segment:        # the first segment was never named otherwise: nothing was appended
         path_join(path, r.path, "next.segment")
@@ -784,7 +619,7 @@ cdef int run(Recovery *r, Listing *l) noexcept nogil:
         how = open_unclean(r, l)
     if how < 0:
         return -1
-    remove_snapshots(r, l)
+    directory_clean_snapshots(r.path, l, r.next_offset)
     how = keep_index(r)
     if how:
         return failed(r, "cannot write an index", how)
@@ -811,8 +646,7 @@ cdef void recovery_run(Recovery *r) noexcept nogil:
     producers_init(&r.producers)
     if run(r, &l) < 0 and r.error == 0:
         r.error = STORAGE
-    free(l.logs.at)
-    free(l.snapshots.at)
+    directory_free(&l)
     if r.error:
         recovery_free(r)
 

@@ -13,8 +13,9 @@ from fastlog.native.index cimport (
     index_encode_times, index_forget, index_free, index_init, index_seal,
 )
 from fastlog.native.log cimport position_set
+from fastlog.native.promise cimport log_fail
 from fastlog.native.scan cimport Scan, scan_run
-from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, log_ready
+from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, clock_ns, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
 cdef extern from "check.h" nogil:
@@ -23,6 +24,7 @@ cdef extern from "check.h" nogil:
 
 cdef enum:
     INDEX_MAX = 1073741824          # bytes of an index file that is read
+    KEEP_AGAIN_NS = 1000000000      # after entries could not be written
 
 cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
 
@@ -369,7 +371,9 @@ cdef void keep_done(Job *job) noexcept nogil:
     seg.users -= 1
     seg.preparing -= 1
     seg.keeping = False
-    if not j.error:                 # else the entries stay in memory
+    if j.error:                     # the entries stay in memory, for now
+        log.keep_after = clock_ns() + KEEP_AGAIN_NS
+    else:
         index_forget(seg.index, <int32_t> ((j.from_ + <int64_t> j.len) // OFFSET_ENTRY),
                      <int32_t> ((j.to + <int64_t> j.more_len) // TIME_ENTRY))
         if seg.prefix != NULL:      # there is more now
@@ -416,11 +420,18 @@ cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t sn
 
 cdef void seal_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
+    cdef char path[PATH_MAX_]
     j.error = file_trim(j.fd, j.to)
-    if not j.error:
-        j.error = segment_write_files(j.log.path, j.segment, j.offset)
-    if not j.error:
+    if j.error:
+        return
+    if segment_write_files(j.log.path, j.segment, j.offset) == 0:
         drop_snapshot(j.log.path, j.segment.checkpoint)
+        return
+    # A full disk, say. No index is better than half of one: whoever reads the segment makes it anew from the batches.
+    path_of(path, j.log.path, j.segment.base_offset, ".index")
+    file_unlink(path)
+    path_of(path, j.log.path, j.segment.base_offset, ".timeindex")
+    file_unlink(path)
 
 
 cdef void seal_done(Job *job) noexcept nogil:
@@ -431,8 +442,9 @@ cdef void seal_done(Job *job) noexcept nogil:
     seg.users -= 1
     free(seg.snapshot)
     seg.snapshot = NULL
-    # When its files could not be written the segment stays as it is, open: its bytes are durable, and recovery rebuilds the rest.
-    if not j.error:
+    if j.error:
+        log_fail(log, "trimming a segment", j.error)
+    else:
         unlist(log.store, seg)
         drop_index(&seg.prefix)
         seg.sealed = True

@@ -151,6 +151,7 @@ cdef struct LogState:
     int64_t checked_offset          # its offset; -1: none that is a file
     int64_t check_end               # log position of one that waits to be durable; -1: none
     int64_t check_offset
+    int64_t keep_after              # ns: index entries are not written before
     uint8_t *check_data
     size_t check_len
     # writing
