@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastlog.native.logtool import LogError
-from tests.storage.build import batch, count_of, read_all, split
+from tests.storage.build import Expected, batch, check, count_of, read_all, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,6 +216,33 @@ def test_a_full_disk(open_store: Callable[..., LocalStore], tmp_path: Path) -> N
         store.close()
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+
+
+@pytest.mark.root("mounts a ramfs")
+def test_without_direct_io(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """Where there is neither O_DIRECT nor fallocate: written through the page cache and flushed."""
+    place = tmp_path / "ramfs"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "ramfs", "none", place], check=False, capture_output=True).returncode:
+        pytest.skip("this host lets nobody mount")
+    try:
+        expected = Expected()
+        for clean in (False, True, False):
+            store = open_store(memory=1 << 20)
+            log = store.open(place / "t-0", segment_bytes=300_000, clean=clean)
+            assert log.opened.lost_bytes == 0
+            for i in range(60):
+                data = batch(1, 1 + (i * 7919) % 30_000)
+                expected.add(data)
+                assert log.append(data, (-1, 1)[i % 2]).error == 0
+            log.flush()
+            check(log, expected)
+            store.crash() if clean else store.close()
+        store = open_store()
+        check(store.open(place / "t-0"), expected)
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_no_descriptors_left(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:

@@ -31,6 +31,20 @@ from fastlog.native.timer cimport timer_disarm
 from fastlog.native.work cimport Job, WORK_SOON, work_submit
 from fastlog.native.write cimport flush_fired, lazy_fired, write_idle
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <string.h>
+    /* Zeroed, on cache lines of its own: other threads read what the owner writes. */
+    static void *fl_lines(size_t n)
+    {
+        void *p;
+        n = (n + 63) & ~(size_t) 63;
+        return posix_memalign(&p, 64, n) ? 0 : memset(p, 0, n);
+    }
+    """
+    void *fl_lines(size_t n) nogil
+
 cdef enum:
     STEP_FIRST = 65536              # bytes allocated, and zeroed, at first
 
@@ -65,7 +79,7 @@ cdef LogSettings sane(const LogSettings *asked) noexcept nogil:
 cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     """The log of what recovery found, which it takes over; NULL: no memory (nothing is taken then)."""
     cdef LogState *log = <LogState *> calloc(1, sizeof(LogState))
-    cdef Partition *part = <Partition *> calloc(1, sizeof(Partition))
+    cdef Partition *part = <Partition *> fl_lines(sizeof(Partition))
     cdef Segment *seg = NULL
     cdef int32_t i
     if log != NULL:

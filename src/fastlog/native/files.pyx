@@ -20,6 +20,17 @@ cdef extern from *:
         struct stat st;
         return fstat(fd, &st) ? -errno : (int64_t) st.st_size;
     }
+    /* Whether O_DIRECT on fd is content with blocks of 4096 bytes; a kernel that does not say (before 6.1) is believed to be. */
+    static int fl_direct_fits(int fd)
+    {
+    #ifdef STATX_DIOALIGN
+        struct statx st;
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && (st.stx_mask & STATX_DIOALIGN))
+            return st.stx_dio_offset_align != 0 && st.stx_dio_offset_align <= 4096 && st.stx_dio_mem_align <= 4096;
+    #endif
+        (void) fd;
+        return 1;
+    }
     static int64_t fl_size_at(const char *path)
     {
         struct stat st;
@@ -29,6 +40,7 @@ cdef extern from *:
     enum: FL_ZEROES
     uint8_t fl_zeroes[1]
     int64_t fl_fsize(int fd) nogil
+    bint fl_direct_fits(int fd) nogil
     int64_t fl_size_at(const char *path) nogil
     struct dirent:
         char d_name[256]
@@ -62,8 +74,10 @@ cdef int path_of(char *out, const char *dir, int64_t base_offset, const char *su
 cdef int file_open(const char *path, bint write, bint create, bint *direct) noexcept nogil:
     cdef int flags = (O_RDWR if write else O_RDONLY) | O_CLOEXEC | (O_CREAT if create else 0)
     cdef int fd = open(path, flags | O_DIRECT, 0o644)
-    direct[0] = fd >= 0
-    if fd < 0 and errno == EINVAL:
+    direct[0] = fd >= 0 and fl_direct_fits(fd)
+    if fd >= 0 and not direct[0]:
+        close(fd)
+    if (fd < 0 and errno == EINVAL) or (fd >= 0 and not direct[0]):
         fd = open(path, flags, 0o644)
     return fd if fd >= 0 else -errno
 

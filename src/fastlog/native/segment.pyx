@@ -454,8 +454,8 @@ cdef void seal_done(Job *job) noexcept nogil:
             segment_opened(log.store, seg)
     free(j)
     log_ready(log)
-    if seg.deleted and seg.users == 0:
-        segment_free(log.store, seg)
+    if not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
+        segments_remove_below(log, log.part.at.log_start)   # it was not yet to be removed when the start moved past it
 
 
 cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil:
