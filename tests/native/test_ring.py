@@ -182,13 +182,13 @@ def test_the_lock_file_is_held_by_an_io_uring_until_its_end(tmp_path: Path) -> N
                 time.sleep(0.01)
 
 
+@pytest.mark.root("takes an identity of its own: locked memory is counted over all processes of a user")
 def test_shrinks_when_little_memory_may_be_locked() -> None:
     """An ordinary user's RLIMIT_MEMLOCK, here far below Debian's 8 MiB, counts the queues of newer kernels."""
     program = """
 import os, resource, socket
 from fastlog.native.driver import Driver
-if os.geteuid() == 0:
-    os.setuid(65534)
+os.setuid(100_000 + os.getpid())
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
 try:
     rings = [Driver("uring", entries=4096) for _ in range(2)]
