@@ -478,6 +478,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
                 return DONE
             seg = segment_after(log, seg)
             at = 0
+    r.reached = seg.start + at                  # where the next attempt begins, whatever is evicted until then
     end = seg.size
     if limit_position - seg.start < end:
         end = limit_position - seg.start
