@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strdup, strerror
-from fastlog.native.work cimport Home, Job, Pool, WORK_LATER, work_submit
+from fastlog.native.work cimport Home, Job, Pool, WORK_SOON, work_submit
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint)
@@ -68,7 +68,7 @@ cdef extern from *:
 
 cdef enum:
     FIRST_CHUNKS = 32               # made ready by arena_open itself: 2 MiB
-    STEP_CHUNKS_MAX = 512           # 32 MiB at a time
+    STEP_CHUNKS_MAX = 128           # 8 MiB at a time: appends may wait for it
 
 
 cdef struct Grow:
@@ -123,7 +123,7 @@ cdef void arena_grow(Arena *a) noexcept nogil:
     g.chunks = n
     g.error = 0
     a.growing = True
-    work_submit(a.pool, a.home, &g.job, WORK_LATER)
+    work_submit(a.pool, a.home, &g.job, WORK_SOON)
 
 
 cdef inline void want_more(Arena *a) noexcept nogil:
