@@ -38,6 +38,7 @@ LAYERS = {
         "scan",
         "read",
         "write",
+        "flushgroup",
         "accept",
         "relics",
         "checkpoint",
