@@ -49,6 +49,21 @@ def test_acks_all_is_durable_when_done(open_store: Callable[..., LocalStore], pl
     store.close()
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["each", "together"])
+def test_flushes_of_many_logs(open_store: Callable[..., LocalStore], tmp_path: Path, together: bool) -> None:
+    """Small durable writes of many logs: each with its own flush, or with one flush of the device for all that ended."""
+    store = open_store(flush_group=together)
+    logs = [store.open(tmp_path / f"t-{i}", partition=i) for i in range(64)]
+    for _ in range(30):  # the first ones are on blocks that were never written, which owe metadata
+        pending = [log.submit(batch(1, 1000)) for log in logs]
+        assert all(one.result().error == 0 for one in pending)
+    assert all(durable == accepted for accepted, _, durable in (log.progress for log in logs))
+    stats = store.stats()
+    assert stats["writes"] >= 30 * 64
+    assert (0 < stats["flushes"] < 500) if together else stats["flushes"] == 0
+    store.close()
+
+
 def test_write_caching_and_flush_settings(open_store: Callable[..., LocalStore], tmp_path: Path, arena_path: Path) -> None:
     store = open_store(arena=arena_path)
     caching = store.open(tmp_path / "a-0", write_caching=True)

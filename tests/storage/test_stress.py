@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("in_arena", [False, True], ids=["anonymous", "arena"])
 def test_everything_at_once(open_store: Callable[..., LocalStore], tmp_path: Path, arena_path: Path, rounds: int, in_arena: bool) -> None:
     rng = random.Random(rounds + in_arena)
-    store = open_store(memory=3 << 20, arena=arena_path if in_arena else None, threads=3)
+    store = open_store(memory=3 << 20, arena=arena_path if in_arena else None, threads=3, flush_group=True)
     logs = []
     for i in range(8):
         settings: dict[str, Any] = {"segment_bytes": rng.choice([150_000, 1_000_000]), "index_interval_bytes": rng.choice([0, 4096])}

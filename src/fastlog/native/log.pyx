@@ -6,6 +6,7 @@ from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_park
 from fastlog.native.arena cimport arena_close, arena_open
 from fastlog.native.checkpoint cimport checkpoint_step
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
+from fastlog.native.flushgroup cimport flushgroups_free, flushgroups_step
 from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
 from fastlog.native.relics cimport RelicSet, relicset_drop, relicset_open
 from fastlog.native.slab cimport slab_free
@@ -13,7 +14,7 @@ from fastlog.native.store cimport LogState, StoreState, log_moved
 from fastlog.native.timequery cimport timequeries_retry, timequery_start
 from fastlog.native.timer cimport timer_arm, timers_free, timers_init, timers_next, timers_run
 from fastlog.native.work cimport work_reap
-from fastlog.native.write cimport write_next, writes_free
+from fastlog.native.write cimport write_ended, write_next, writes_free
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint)
@@ -89,6 +90,7 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
         free(s)
         return err
     timers_init(&s.timers)
+    s.write_flushed = write_ended
     s.dirty_max = <int64_t> (config.memory // 4)
     s.open_max = <int32_t> (fl_open_files() // OPEN_SEGMENTS_SHARE)
     if s.open_max < OPEN_SEGMENTS_MIN:
@@ -102,6 +104,7 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
 
 
 cdef void release(StoreState *s, bint leave) noexcept nogil:
+    flushgroups_free(s)
     loads_free(s)
     writes_free(s)
     slab_free(&s.pins, &s.pins_n)
@@ -229,6 +232,8 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
         step(log)
         if due:
             break
+    if s.groups != NULL:
+        flushgroups_step(s)
     fire(s)
     if s.ready != NULL or s.fire != NULL:
         return 0

@@ -55,6 +55,7 @@ class LocalStore:
         shard: int = 0,
         io_threads: int = 2,
         lock: int = -1,
+        flush_group: bool = False,
     ) -> None: ...
     @property
     def engine(self) -> str: ...

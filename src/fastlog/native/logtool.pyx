@@ -161,7 +161,7 @@ cdef void pump_turn(LocalStore s, const PumpRun *run) noexcept nogil:
 cdef class LocalStore:
     """A store. Arguments: engine "auto", "uring" or "epoll"; memory in bytes; arena: path of a new tmpfs file, or None for anonymous
     memory; relics: paths of dead processes' arenas; threads of the worker pool; lock: a descriptor that stays open until the last
-    request to the kernel has ended, or -1. Raises OSError when it can't be opened.
+    request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs. Raises OSError when it can't be opened.
     """
 
     cdef Ring *ring
@@ -173,7 +173,7 @@ cdef class LocalStore:
     cdef readonly str why
 
     def __cinit__(self, *, str engine="auto", uint64_t memory=64 << 20, arena=None, relics=(), int threads=2, int shard=0,
-                  int io_threads=2, int lock=-1):
+                  int io_threads=2, int lock=-1, bint flush_group=False):
         cdef RingConfig ring
         cdef StoreConfig config
         cdef char why[4096]
@@ -222,6 +222,7 @@ cdef class LocalStore:
         config.pool = self.pool
         config.home = self.home
         config.shard = shard
+        config.flush_group = flush_group
         config.memory = memory
         config.relics = self.relics
         if arena is not None:

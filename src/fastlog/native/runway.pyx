@@ -115,6 +115,8 @@ cdef void zero_done(Job *job) noexcept nogil:
         log.store.stats.zeroed_bytes += <uint64_t> (j.to - j.from_)
         log.store.stats.written_bytes += <uint64_t> (j.to - j.from_)
         if j.segment == log.active:
+            if j.from_ != log.runway:
+                log.runway_from = j.from_
             log.runway = j.to
     free(j)
 
@@ -304,6 +306,7 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     log.partial = NULL
     log.active = seg
     log.allocated = log.next_allocated
+    log.runway_from = 0
     log.runway = log.next_runway
     log.next_ready = False
     log.next_fd = -1

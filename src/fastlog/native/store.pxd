@@ -127,7 +127,8 @@ cdef struct LogState:
     int64_t forced                  # written up to here is waited for, though nobody's acknowledgement is
     # blocks ahead, of the active segment
     int64_t allocated               # file position up to which blocks exist
-    int64_t runway                  # file position up to which blocks are zeroed or written, and durable
+    int64_t runway_from             # file positions between which all blocks were written before, durably
+    int64_t runway
     Segment *zero_segment           # a job is zeroing [zero_from, zero_to) of it, or NULL
     int64_t zero_from
     int64_t zero_to
@@ -157,6 +158,8 @@ cdef struct LogState:
     # writing
     Segment *write_segment          # the oldest with unwritten bytes, or the active one
     bint writing                    # a write or a flush is under way
+    FlushGroup *group               # of its device, or NULL, once that is known
+    bint group_known
     int64_t unflushed               # messages since the last flush
     LogTimer lazy                   # writes what nobody waits for
     int64_t lazy_target
@@ -202,7 +205,9 @@ cdef struct Write:                  # a write, or a flush, under way
     int64_t end                     # file position past the last byte of a batch in it
     int64_t covers                  # flush: the log position that was written before
     int32_t iovecs
-    bint durable
+    bint durable                    # by the write itself
+    FlushGroup *group               # or by a flush of the device after it; NULL
+    bint counted                    # in the group's under_way
     uint8_t *bounce                 # BLOCK bytes
     Write *next
     iovec iov[36]
@@ -218,6 +223,17 @@ cdef struct Load:                   # a read into chunks under way
     Load *next
     Chunk *chunks[16]
     iovec iov[16]
+
+cdef struct FlushGroup:             # one device; see flushgroup
+    Op op                           # first: an Op * is a FlushGroup *
+    StoreState *store
+    FlushGroup *next
+    uint64_t dev
+    int fd                          # -1: none can be had
+    bint busy                       # a flush is under way
+    int32_t under_way               # durable writes of the device's logs, flushed or not
+    Write *line                     # writes that wait for the next flush
+    Write *covered                  # writes that the one under way is for
 
 cdef struct LogJob:                 # work for a log that blocks
     Job job                         # first
@@ -274,6 +290,8 @@ cdef struct StoreState:
     LogState *starved               # logs whose reads wait for a chunk or a Load
     uint64_t producers_max
     uint64_t producers_n
+    FlushGroup *groups
+    void (*write_flushed)(Write *w, int error) noexcept nogil
     int32_t searches                # time queries that read
     TimeQuery *search_line
     TimeQuery *search_line_last

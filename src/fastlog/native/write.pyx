@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from fastlog.native.arena cimport BLOCK, CHUNK, Chunk, arena_find, arena_settle, chunk_published_written
+from fastlog.native.flushgroup cimport flushgroup_join, flushgroup_of, flushgroup_pays
 from fastlog.native.promise cimport log_fail, promise_keep
 from fastlog.native.ring cimport Op, ring_fdatasync, ring_writev
 from fastlog.native.segment cimport segment_seal
@@ -31,6 +32,7 @@ cdef extern from *:
 cdef enum:
     PIECE = 1048576                 # bytes that are written though nobody waits for them
     PIECE_MIN = 65536               # the same while memory is short
+    GROUPED_BYTES_MAX = 65536       # larger durable writes are flushed each by itself
     LAZY_NS = 100000000             # how long bytes that nobody waits for stay unwritten
 
 
@@ -125,11 +127,36 @@ cdef void submit_rest(Write *w) noexcept nogil:
     ring_writev(w.log.store.config.ring, &w.op, w.segment.fd, w.rest, n, w.from_ + w.progress, RWF_DSYNC if w.durable else 0)
 
 
-cdef void write_done(Op *op) noexcept nogil:
-    cdef Write *w = <Write *> op
+cdef void write_ended(Write *w, int error) noexcept nogil:
+    """Its bytes are where the write promised them to be, or an errno says that they are not."""
     cdef LogState *log = w.log
     cdef StoreState *s = log.store
-    cdef Segment *seg = w.segment
+    cdef int64_t moved
+    log.writing = False
+    w.segment.users -= 1
+    if w.counted:
+        log.group.under_way -= 1
+        w.counted = False
+    log_ready(log)
+    if error:
+        log_fail(log, "a write", error)
+    elif not log.part.at.offline:
+        chunks_written(log, w.segment, w.from_, w.end)
+        moved = w.segment.start + w.end
+        s.dirty -= moved - log.written
+        log.written = moved
+        if w.durable or w.group != NULL:
+            log.durable = moved
+            log.unflushed = 0
+            log.piece += (w.length - log.piece) // 8
+        log.reads_due = log.reads_due or log.reads != NULL
+        promise_keep(log)
+    write_put(s, w)
+
+
+cdef void write_done(Op *op) noexcept nogil:
+    cdef Write *w = <Write *> op
+    cdef StoreState *s = w.log.store
     cdef int64_t moved
     if op.res == -EINTR or op.res == -EAGAIN:
         submit_rest(w)
@@ -141,25 +168,15 @@ cdef void write_done(Op *op) noexcept nogil:
             submit_rest(w)
             return
         op.res = -EIO
-    log.writing = False
-    seg.users -= 1
-    log_ready(log)
     s.stats.writes += 1
     if op.res <= 0:
-        log_fail(log, "a write", -op.res if op.res < 0 else EIO)
-    elif not log.part.at.offline:
-        s.stats.written_bytes += <uint64_t> w.length
-        chunks_written(log, seg, w.from_, w.end)
-        moved = seg.start + w.end
-        s.dirty -= moved - log.written
-        log.written = moved
-        if w.durable:
-            log.durable = moved
-            log.unflushed = 0
-            log.piece += (w.length - log.piece) // 8
-        log.reads_due = log.reads_due or log.reads != NULL
-        promise_keep(log)
-    write_put(s, w)
+        write_ended(w, -op.res if op.res < 0 else EIO)
+        return
+    s.stats.written_bytes += <uint64_t> w.length
+    if w.group != NULL:
+        flushgroup_join(w.group, w)
+    else:
+        write_ended(w, 0)
 
 
 cdef void flush_done(Op *op) noexcept nogil:
@@ -237,6 +254,14 @@ cdef void write_start(LogState *log, int64_t from_, int64_t end) noexcept nogil:
     w.iovecs = n
     # A durable write vouches only for its own blocks: where bytes before it are written but not flushed, a flush must follow instead.
     w.durable = log.wanted > log.durable and log.durable == log.written
+    w.group = NULL
+    if w.durable and flushgroup_of(log) != NULL:
+        if w.length <= GROUPED_BYTES_MAX and seg == log.active and flushgroup_pays(log.group) and \
+                w.from_ >= log.runway_from and w.from_ + w.length <= log.runway:
+            w.group = log.group
+            w.durable = False
+        log.group.under_way += 1
+        w.counted = True
     w.op.done = write_done
     seg.users += 1
     log.writing = True
