@@ -18,7 +18,7 @@ cdef enum:
     STEP_MIN = 65536                # bytes
     STEP_MAX = 67108864
     ZERO_STEP_MAX = 16777216
-    ZERO_PIECE_MAX = 524288         # larger durable writes are as well off on blocks that were never written
+    ZERO_PIECE_MAX = 131072         # larger durable writes are as well off on blocks that were never written
     SECOND = 1000000000             # ns
     PRODUCER_EXPIRES_MS = 86400000  # Kafka's default of producer.id.expiration.ms
 
