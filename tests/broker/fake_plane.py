@@ -20,12 +20,14 @@ from fastlog.broker.plane import (
     PlaneConfig,
     PlaneFacts,
     Positions,
+    ProducerState,
     ReadResult,
     Request,
     TimeResult,
+    TxnCheck,
 )
 from fastlog.protocol.errors import Error
-from fastlog.protocol.records import iter_batches
+from fastlog.protocol.records import build_end_marker, iter_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,14 +88,19 @@ class FakePlane:
         self.accepting = False
         self.arenas: list[str] = []
         self._on_request: Callable[[Request], None] | None = None
+        self._on_txn_check: Callable[[TxnCheck], None] | None = None
+        self._checks: dict[int, asyncio.Future[Sequence[Error]]] = {}
         self._tokens = itertools.count(1)
         self._answers: dict[int, asyncio.Future[bytes]] = {}
 
     # ---- life ----
 
-    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
+    async def start(
+        self, config: PlaneConfig, on_request: Callable[[Request], None], on_txn_check: Callable[[TxnCheck], None]
+    ) -> PlaneFacts:
         self.config = config
         self._on_request = on_request
+        self._on_txn_check = on_txn_check
         self.events.append(("start",))
         return PlaneFacts(io="fake", io_why="a test", arenas=self.arenas)
 
@@ -193,6 +200,67 @@ class FakePlane:
         base = log.end
         log.batches.append((base, base + parsed.last_offset_delta + 1, base.to_bytes(8) + batch[8:]))
         return AppendResult(Error.NONE, base)
+
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> AppendResult:
+        """Kafka's rules (ProducerAppendInfo), by the batches that are there."""
+        if (topic_id, partition) not in self.open:
+            return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        known = next((p for p in await self.describe_producers(topic_id, partition) if p.producer_id == producer_id), None)
+        if known is not None:
+            again = version >= 2 and producer_epoch == known.producer_epoch and known.txn_start_offset < 0
+            if producer_epoch < known.producer_epoch or (version >= 2 and producer_epoch == known.producer_epoch and not again):
+                return AppendResult(Error.INVALID_PRODUCER_EPOCH)
+            if coordinator_epoch < known.coordinator_epoch:
+                return AppendResult(Error.TRANSACTION_COORDINATOR_FENCED)
+        self.events.append(("marker", Path(self.open[topic_id, partition].spec.path).name, producer_id, producer_epoch, commit))
+        marker = build_end_marker(
+            producer_id=producer_id, producer_epoch=producer_epoch, coordinator_epoch=coordinator_epoch, commit=commit, timestamp_ms=0
+        )
+        return await self.append(topic_id, partition, marker)
+
+    async def describe_producers(self, topic_id: UUID, partition: int) -> list[ProducerState]:
+        found: dict[int, ProducerState] = {}
+        for _, _, data in self.open[topic_id, partition].log.batches:
+            (batch,) = iter_batches(data)
+            known = found.get(batch.producer_id, ProducerState(batch.producer_id, -1, -1, -1, -1, -1))
+            if batch.producer_id < 0:
+                continue
+            sequence = known.last_sequence if batch.producer_epoch == known.producer_epoch else -1
+            start, coordinator = known.txn_start_offset, known.coordinator_epoch
+            if batch.control:
+                start, coordinator = -1, int.from_bytes((batch.records[0].value or b"")[2:6], signed=True)
+            else:
+                sequence = batch.base_sequence + batch.last_offset_delta if batch.base_sequence >= 0 else -1
+                if batch.transactional and start < 0:
+                    start = batch.base_offset
+            found[batch.producer_id] = ProducerState(
+                batch.producer_id, batch.producer_epoch, sequence, batch.max_timestamp, coordinator, start
+            )
+        return list(found.values())
+
+    async def check_txn(
+        self, transactional_id: str, producer_id: int, producer_epoch: int, partitions: Sequence[tuple[UUID, str, int]], *, add: bool
+    ) -> list[Error]:
+        """What a transactional produce asks of the coordinator first."""
+        assert self._on_txn_check is not None
+        token = next(self._tokens)
+        future: asyncio.Future[Sequence[Error]] = asyncio.get_running_loop().create_future()
+        self._checks[token] = future
+        self._on_txn_check(TxnCheck(token, transactional_id, producer_id, producer_epoch, add, partitions))
+        return list(await asyncio.wait_for(future, 10))
+
+    def txn_checked(self, token: int, errors: Sequence[Error]) -> None:
+        self._checks.pop(token).set_result(errors)
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult:
         log = self.open[topic_id, partition].log

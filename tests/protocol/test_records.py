@@ -16,7 +16,7 @@ from kio.records import schema as kio
 from kio.records.readers import read_batch as kio_read
 from kio.records.writers import write_new_batch as kio_write
 
-from fastlog.protocol.records import HEADER_BYTES, Batch, Codec, Record, build_batch, iter_batches
+from fastlog.protocol.records import HEADER_BYTES, Batch, Codec, Record, build_batch, build_end_marker, iter_batches
 
 NOW = 1_700_000_000_000
 
@@ -145,3 +145,14 @@ def test_what_is_broken() -> None:
     for at in range(17, len(data)):
         with pytest.raises(ValueError, match=r"wrong CRC|no record batch"):
             list(iter_batches(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]))
+
+
+@pytest.mark.parametrize("commit", [False, True])
+def test_the_end_of_a_transaction_as_others_read_it(commit: bool) -> None:
+    data = build_end_marker(producer_id=7, producer_epoch=3, coordinator_epoch=9, commit=commit, timestamp_ms=NOW)
+    (batch,) = iter_batches(data)
+    assert (batch.control, batch.transactional, batch.producer_id, batch.producer_epoch, batch.base_sequence) == (True, True, 7, 3, -1)
+    assert batch.records[0].value == b"\0\0\0\0\0\x09"
+    for reader in (AiokafkaReader(data), KafkaPythonReader(data)):
+        assert (reader.is_control_batch, reader.is_transactional, reader.producer_id) == (True, True, 7)
+        assert next(iter(reader)).key == (b"\0\0\0\1" if commit else b"\0\0\0\0")

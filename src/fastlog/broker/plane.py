@@ -101,6 +101,36 @@ class TimeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ProducerState:
+    """What a partition knows of a producer that wrote to it (DescribeProducers)."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    """-1: none, as after the end of a transaction in a newer epoch."""
+    last_timestamp: int
+    coordinator_epoch: int
+    """Of the newest transaction marker; -1: none."""
+    txn_start_offset: int
+    """First offset of the transaction that is under way; -1: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxnCheck:
+    """A produce that begins a transaction in partitions of it (KIP-890): it waits until `Plane.txn_checked` says what the coordinator
+    thinks of it."""
+
+    token: int
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    add: bool
+    """The partitions are to be added to the transaction (Produce v12+); else only whether they are in it is asked."""
+    partitions: Sequence[tuple[UUID, str, int]]
+    """(topic id, topic, partition)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Positions:
     """Offsets, with log_start <= last_stable <= high_watermark <= log_end."""
 
@@ -193,6 +223,27 @@ class Plane(Protocol):
 
     async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
 
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> AppendResult:
+        """Ends the producer's transaction in a partition: a control batch, on stable storage when this returns. `version`: of the
+        transaction's protocol; from 2 on each end has an epoch of its own (KIP-890). Errors: INVALID_PRODUCER_EPOCH,
+        TRANSACTION_COORDINATOR_FENCED."""
+
+    async def describe_producers(self, topic_id: UUID, partition: int) -> list[ProducerState]: ...
+
+    def txn_checked(self, token: int, errors: Sequence[Error]) -> None:
+        """Answers a TxnCheck: one error for each of its partitions, in order; where it is NONE the produce goes on. The data plane turns
+        coordinator errors into those that a producer of that version knows. One that has ended meanwhile is not an error."""
+
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult: ...
 
     async def delete_records(self, topic_id: UUID, partition: int, offset: int) -> DeleteRecordsResult: ...
@@ -213,8 +264,10 @@ class Plane(Protocol):
 class DataPlane(Plane, Protocol):
     """The whole of it, as the server starts and stops it."""
 
-    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
-        """Starts the shards. `on_request` is called on the event loop's thread. Raises OSError."""
+    async def start(
+        self, config: PlaneConfig, on_request: Callable[[Request], None], on_txn_check: Callable[[TxnCheck], None]
+    ) -> PlaneFacts:
+        """Starts the shards. `on_request` and `on_txn_check` are called on the event loop's thread. Raises OSError."""
 
     async def drop_relics(self) -> None:
         """Every partition was opened: what earlier processes left in their arenas is in the logs, durably."""

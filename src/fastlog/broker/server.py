@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fastlog.broker.opening import Opened
     from fastlog.broker.options import ServeOptions
-    from fastlog.broker.plane import DataPlane, ListenAddress, PlaneFacts, Request
+    from fastlog.broker.plane import DataPlane, ListenAddress, PlaneFacts, Request, TxnCheck
     from fastlog.coordinator.service import GroupService
     from fastlog.metadata.store import MetadataStore
     from fastlog.metrics import Sample
@@ -141,7 +141,7 @@ class Broker:
             limits={name: configs.get(name) for name in PLANE_LIMITS},
         )
         self._undo.push_async_callback(plane.stop)
-        plane_facts = await plane.start(config, self._receive)
+        plane_facts = await plane.start(config, self._receive, self._check_transaction)
         await asyncio.to_thread(_write_arenas, directories[0].path, [*relics, *plane_facts.arenas])
         for directory in directories:
             await asyncio.to_thread(directory.mark_dirty)
@@ -176,6 +176,10 @@ class Broker:
     def _receive(self, request: Request) -> None:
         assert self._dispatcher is not None  # nothing is received before `accept`
         self._dispatcher.submit(request)
+
+    def _check_transaction(self, check: TxnCheck) -> None:
+        """No transaction can have been begun."""
+        self._plane.txn_checked(check.token, [Error.INVALID_TXN_STATE] * len(check.partitions))
 
     async def _open_directories(self) -> list[DataDirectory]:
         paths = [await asyncio.to_thread(path.resolve) for path in self._options.data]

@@ -14,6 +14,7 @@ import secrets
 import socket
 import stat
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,15 @@ from fastlog.broker.plane import (
     PlaneConfig,
     PlaneFacts,
     Positions,
+    ProducerState,
     ReadResult,
     Request,
     TimeResult,
+    TxnCheck,
 )
 from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_KEY
+from fastlog.protocol.records import build_end_marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,12 +102,16 @@ class ShardedPlane:
         self._sockets: list[tuple[socket.socket, ListenAddress]] = []
         self._listeners: list[str] = []
         self._on_request: Callable[[Request], None] | None = None
+        self._on_txn_check: Callable[[TxnCheck], None] | None = None
         self._flushing = False
 
     # ---- life ----
 
-    async def start(self, config: PlaneConfig, on_request: Callable[[Request], None]) -> PlaneFacts:
+    async def start(
+        self, config: PlaneConfig, on_request: Callable[[Request], None], on_txn_check: Callable[[TxnCheck], None]
+    ) -> PlaneFacts:
         self._on_request = on_request
+        self._on_txn_check = on_txn_check
         self._loop = asyncio.get_running_loop()
         n = len(config.cores)
         limits = config.limits
@@ -344,6 +352,32 @@ class ShardedPlane:
             return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
         error, base_offset = await self._call(core.append, at.handle, batch, acks)
         return AppendResult(Error(error), base_offset)
+
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> AppendResult:
+        batch = build_end_marker(
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            coordinator_epoch=coordinator_epoch,
+            commit=commit,
+            timestamp_ms=int(time.time() * 1000),
+        )
+        return await self.append(topic_id, partition, batch)
+
+    async def describe_producers(self, topic_id: UUID, partition: int) -> list[ProducerState]:
+        return []
+
+    def txn_checked(self, token: int, errors: Sequence[Error]) -> None:
+        pass
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult:
         core, at = self._running(), self._of(topic_id, partition)

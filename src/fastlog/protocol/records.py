@@ -28,6 +28,8 @@ CONTROL = 0x20
 
 _PREFIX = struct.Struct(">qiibI")
 _REST = struct.Struct(">hiqqqhii")
+_MARKER_KEY = struct.Struct(">hh")  # version, type: 0 abort, 1 commit
+_MARKER_VALUE = struct.Struct(">hi")  # version, coordinator epoch
 
 
 class Codec(IntEnum):
@@ -119,6 +121,14 @@ def build_batch(
     )
     size = HEADER_BYTES - PREFIX_BYTES + len(packed)
     return _PREFIX.pack(base_offset, size, leader_epoch, 2, crc32c(packed, crc32c(rest))) + rest + packed
+
+
+def build_end_marker(*, producer_id: int, producer_epoch: int, coordinator_epoch: int, commit: bool, timestamp_ms: int) -> bytes:
+    """The control batch that ends a transaction: Kafka's EndTransactionMarker, version 0 of key and value."""
+    record = Record(0, timestamp_ms, _MARKER_KEY.pack(0, int(commit)), _MARKER_VALUE.pack(0, coordinator_epoch))
+    return build_batch(
+        [record], timestamp_ms=timestamp_ms, attributes=TRANSACTIONAL | CONTROL, producer_id=producer_id, producer_epoch=producer_epoch
+    )
 
 
 def iter_batches(data: Buffer) -> Iterator[Batch]:
