@@ -69,6 +69,10 @@ def test_reading_in_order_reads_ahead(open_store: Callable[..., LocalStore], tmp
         log.append(batch(1, 60_000), 1)
     store.close()
     store = open_store(memory=32 << 20)
+    other = store.open(tmp_path / "t-1", partition=1)  # memory is made ready as it is asked for: so much that reads don't wait for it
+    for _ in range(400):
+        other.append(batch(1, 60_000), 1)
+    other.close()
     log = store.open(tmp_path / "t-0", clean=True)
     assert len(read_all(log, 0, max_bytes=200_000)) == log.positions.bytes
     stats = store.stats()

@@ -20,6 +20,9 @@ from fastlog.native.store cimport (
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint)
 
+cdef extern from "accept_copy.h":
+    void copy_past_cache "fl_copy_past_cache"(uint8_t *to, const uint8_t *from_, size_t n) nogil
+
 cdef enum:
     TAKEN = 0
     WAIT = 1                        # for blocks or a segment: a job will step the log
@@ -106,7 +109,7 @@ cdef void copy_in(LogState *log, Chunk *c, const uint8_t *data, int64_t n) noexc
         take = CHUNK - c.end
         if take > n:
             take = n
-        memcpy(c.data + c.end, data, <size_t> take)
+        copy_past_cache(c.data + c.end, data, <size_t> take)
         c.end += <uint32_t> take
         c.dirty = True
         data += take
