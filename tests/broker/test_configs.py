@@ -147,6 +147,10 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+UNKNOWN_TYPE = (
+    "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. "
+    "See the broker logs for more details."
+)
 INVALID = [
     ("retention.ms", "abc", "Invalid value abc for configuration retention.ms: Not a number of type LONG"),
     ("retention.bytes", "9" * 20, f"Invalid value {'9' * 20} for configuration retention.bytes: Not a number of type LONG"),
@@ -334,7 +338,7 @@ def test_broker_settings(tmp_path: Path) -> None:
                 (TOPIC, "", "Topic name is invalid: the empty string is not allowed"),
                 (BROKER, "9", "Unexpected broker id, expected 1 or empty string, but received 9"),
                 (BROKER, "x", "Broker id must be an integer, but it is: x"),
-                (99, "1", "Unsupported resource type 99"),
+                (99, "1", UNKNOWN_TYPE),
             ):
                 error, said, configs = await describe(broker, kind, name)
                 assert error != Error.NONE

@@ -203,7 +203,7 @@ def test_api_versions(tmp_path: Path, version: int) -> None:
             response = await broker.call("ApiVersions", version, client_software_name="a-client", client_software_version="1.2.3")
             assert response["error_code"] == 0
             shown = {a["api_key"]: (a["min_version"], a["max_version"]) for a in response["api_keys"]}
-            assert shown == {key: api.advertised for key, api in API_BY_KEY.items()}
+            assert shown == {key: api.advertised for key, api in API_BY_KEY.items() if api.advertised is not None}
             assert shown[0] == (0, 13), "older librdkafka does not compress otherwise (KAFKA-18659)"
             if version >= 3:
                 assert [f["name"] for f in response["finalized_features"]] == ["metadata.version"]
@@ -218,7 +218,7 @@ def test_api_versions(tmp_path: Path, version: int) -> None:
     asyncio.run(run())
 
 
-def test_every_advertised_api_has_a_handler_in_one_of_the_planes() -> None:
+def test_every_served_api_has_a_handler_in_one_of_the_planes() -> None:
     from fastlog.broker.dispatch import HANDLERS, handler
 
     hot = {0, 1, 2}

@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert why in capsys.readouterr().err
 
 
-def test_options() -> None:
+def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert split_address("h:1") == ("h", 1)
     assert split_address("[::1]:9092") == ("::1", 9092)
     assert split_address("[::1]", 5) == ("::1", 5)
@@ -219,7 +219,8 @@ def test_options() -> None:
     assert parse_cores(f"{core}") == parse_cores([core]) == parse_cores(core) == [core]
     given = make_options({"listen": ["h:1", "unix:/s"], "advertise": ["pub", "unix:/s=other:7"], "set": {"num.io.threads": "3"}})
     assert given.advertise == {"": Endpoint("pub", 0), "unix:/s": Endpoint("other", 7)}
-    assert "num.io.threads" not in given.settings
+    assert given.settings["num.io.threads"] == "3"
+    assert "num.io.threads has nothing to act on here and is without effect" in capsys.readouterr().err
     assert given.settings["listeners"] == "h:1,unix:/s"
 
 

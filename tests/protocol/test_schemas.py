@@ -134,11 +134,14 @@ def test_header_versions() -> None:
     assert (offset_delete.request_header_version(0), offset_delete.response_header_version(0)) == (1, 0)
 
 
-def test_produce_is_advertised_from_0_on_and_served_from_3_on() -> None:
+def test_what_is_advertised_is_what_is_served_but_for_three() -> None:
+    """Produce is advertised from version 0 on for librdkafka; the two telemetry APIs are not advertised, as on Kafka without a plugin."""
     produce = messages.API_BY_NAME["Produce"]
     assert (produce.versions, produce.advertised) == ((3, 13), (0, 13))
     assert [produce.serves(version) for version in (2, 3, 13, 14)] == [False, True, True, False]
-    assert all(api.advertised == api.versions for api in messages.API_BY_KEY.values() if api is not produce)
+    telemetry = {messages.API_BY_NAME[name].key for name in ("GetTelemetrySubscriptions", "PushTelemetry")}
+    assert {key for key, api in messages.API_BY_KEY.items() if api.advertised is None} == telemetry
+    assert all(api.advertised == api.versions for api in messages.API_BY_KEY.values() if api.key not in {produce.key, *telemetry})
 
 
 @pytest.mark.parametrize(

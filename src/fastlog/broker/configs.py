@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastlog.broker.named_configs import NamedConfigs
 from fastlog.broker.plane import CODEC_PRODUCER, BatchRules, LogSettings
 from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.keys import ConfigError, Mode
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fastlog.config")
 PREFIX = "/config/broker/"
+GROUP_PREFIX = "/config/group/"
+CLIENT_METRICS_PREFIX = "/config/client-metrics/"
 _CODECS = {"producer": CODEC_PRODUCER, "uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _LEVELS = {"gzip": "compression.gzip.level", "lz4": "compression.lz4.level", "zstd": "compression.zstd.level"}
 
@@ -37,9 +40,13 @@ class ConfigManager:
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self.layers = Layers(static=dict(static))
         self.values = _Values(self)
+        self.groups = NamedConfigs(store, GROUP_PREFIX)
+        self.client_metrics = NamedConfigs(store, CLIENT_METRICS_PREFIX)
 
     async def load(self) -> None:
         """Reads what administrators set. A setting that this release does not know any more is named and left out."""
+        await self.groups.load()
+        await self.client_metrics.load()
         for entry in await self._store.range(PREFIX):
             if entry.key not in self._revisions:
                 continue
@@ -59,6 +66,10 @@ class ConfigManager:
     def get(self, name: str) -> Any:
         """The value that counts now, or None. Raises KeyError for a name that is no broker setting."""
         return self.layers.value(name)
+
+    def group_value(self, group: str, name: str) -> Any:
+        """The value of a group's setting that counts now. Raises KeyError for a name that is no group setting."""
+        return self.layers.group_value(name, self.groups.get(group))
 
     def on_change(self, listener: Callable[[], Awaitable[None]]) -> None:
         """To be called after each change by an administrator."""

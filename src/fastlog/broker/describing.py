@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastlog.broker.configs import may_change
 from fastlog.config.broker import BROKER_KEYS
+from fastlog.config.client_metrics import CLIENT_METRICS_KEYS
+from fastlog.config.group import GROUP_KEYS
 from fastlog.config.keys import Source
 from fastlog.config.topic import TOPIC_KEYS
-from fastlog.config.values import in_unit
+from fastlog.config.values import Found, in_unit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from fastlog.config.keys import Key
-    from fastlog.config.values import Found, Layers
+    from fastlog.config.values import Layers
 
 
 def topic_configs(layers: Layers, own: Mapping[str, str], names: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -45,14 +47,34 @@ def default_broker_configs(layers: Layers, names: Collection[str] = ()) -> list[
     ]
 
 
+def group_configs(layers: Layers, own: Mapping[str, str], names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The settings of a group that sets `own`: those of `names`, or all."""
+    shown = []
+    for key in GROUP_KEYS.values():
+        if not names or key.name in names:
+            found = layers.group(key.name, own)
+            shown.append(_shown(key, found, found[0].text if found else key.default, read_only=False))
+    return shown
+
+
+def client_metrics_configs(own: Mapping[str, str], names: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The settings of a subscription of client metrics that sets `own`: those of `names`, or all."""
+    shown = []
+    for key in CLIENT_METRICS_KEYS.values():
+        if not names or key.name in names:
+            found = [Found(key.name, key.text(own[key.name]), Source.CLIENT_METRICS)] if key.name in own else []
+            shown.append(_shown(key, found, found[0].text if found else key.default, read_only=False))
+    return shown
+
+
 def _shown(key: Key, found: Sequence[Found], value: str | None, *, read_only: bool) -> dict[str, Any]:
     return {
         "name": key.name,
-        "value": value,
+        "value": None if key.sensitive else value,
         "read_only": read_only,
         "config_source": found[0].source if found else Source.DEFAULT,
-        "is_sensitive": False,
-        "synonyms": [{"name": one.name, "value": one.text, "source": one.source} for one in found],
+        "is_sensitive": key.sensitive,
+        "synonyms": [{"name": one.name, "value": None if key.sensitive else one.text, "source": one.source} for one in found],
         "config_type": key.type,
         "documentation": key.doc,
     }

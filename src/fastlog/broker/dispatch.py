@@ -42,11 +42,22 @@ HANDLERS: dict[int, str] = {
     23: "offset_for_leader_epoch",
     32: "describe_configs",
     33: "alter_configs",
+    34: "alter_replica_log_dirs",
+    35: "describe_log_dirs",
     37: "create_partitions",
     42: "delete_groups",
+    43: "elect_leaders",
     44: "incremental_alter_configs",
+    45: "alter_partition_reassignments",
+    46: "list_partition_reassignments",
     47: "offset_delete",
+    55: "describe_quorum",
+    57: "update_features",
     60: "describe_cluster",
+    64: "unregister_broker",
+    71: "get_telemetry_subscriptions",
+    72: "push_telemetry",
+    74: "list_config_resources",
     75: "describe_topic_partitions",
 }
 _loaded: dict[int, Handler] = {}
@@ -147,7 +158,7 @@ async def answer(ctx: Context, request: Request) -> bytes:
 def unsupported_api_versions() -> bytes:
     """The answer in version 0 that every client can read, with the versions to try next (KIP-511)."""
     api = API_BY_KEY[API_VERSIONS]
-    served = {"api_key": API_VERSIONS, "min_version": api.advertised[0], "max_version": api.advertised[1]}
+    served = {"api_key": API_VERSIONS, "min_version": api.versions[0], "max_version": api.versions[1]}
     return encode_response(API_VERSIONS, 0, {"error_code": Error.UNSUPPORTED_VERSION, "api_keys": [served]})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -10,13 +11,15 @@ from fastlog.broker.configs import may_change
 from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.config.broker import BROKER_KEYS
+from fastlog.config.client_metrics import CLIENT_METRICS_KEYS, check_match
+from fastlog.config.group import BOUNDED, GROUP_KEYS
 from fastlog.config.keys import ConfigError
 from fastlog.config.topic import TOPIC_KEYS
 from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from fastlog.broker.context import Context
     from fastlog.config.keys import Key
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 TOPIC: Final = 2
 BROKER: Final = 4
+BROKER_LOGGER: Final = 8
+CLIENT_METRICS: Final = 16
+GROUP: Final = 32
 
 Change: TypeAlias = "Callable[[dict[str, str], Mapping[str, Key]], dict[str, str]]"
 """From what a resource sets, and the settings that there are for its kind, to what it will set. Raises KafkaError."""
@@ -50,11 +56,18 @@ async def alter_all(resources: list[Message], alter: Callable[[Message], Awaitab
 
 
 async def alter(ctx: Context, kind: int, name: str, change: Change, *, validate_only: bool) -> None:
-    """Changes what a topic or broker sets; durable and in force when it returns. Raises KafkaError; then nothing changed."""
+    """Changes what a topic, broker, group or subscription of client metrics sets; durable and in force when it returns.
+
+    Raises KafkaError; then nothing changed.
+    """
     if kind == TOPIC:
         await _alter_topic(ctx, name, change, validate_only=validate_only)
     elif kind == BROKER:
         await _alter_broker(ctx, name, change, validate_only=validate_only)
+    elif kind == GROUP:
+        await _alter_group(ctx, name, change, validate_only=validate_only)
+    elif kind == CLIENT_METRICS:
+        await _alter_client_metrics(ctx, name, change, validate_only=validate_only)
     else:
         raise KafkaError(Error.INVALID_REQUEST, f"Unknown resource type {kind}")
 
@@ -71,12 +84,82 @@ async def _alter_topic(ctx: Context, name: str, change: Change, *, validate_only
     await ctx.topics.alter_configs(topic, lambda own: change(own, TOPIC_KEYS), validate_only=validate_only)
 
 
+async def _alter_group(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
+    if not name:
+        raise KafkaError(Error.INVALID_REQUEST, "Default group resources are not allowed.")
+
+    def checked(own: dict[str, str]) -> dict[str, str]:
+        wanted = change(own, GROUP_KEYS)
+        try:
+            for key in wanted:
+                if key not in GROUP_KEYS:
+                    raise ConfigError(f"Unknown group config name: {key}")
+            parsed = {key: GROUP_KEYS[key].parse(text) for key, text in wanted.items()}
+            for key, (low, high) in BOUNDED.items():
+                if key in parsed and parsed[key] < ctx.configs.get(low):
+                    raise ConfigError(f"{key} must be greater than or equal to {low}")
+                if key in parsed and parsed[key] > ctx.configs.get(high):
+                    raise ConfigError(f"{key} must be less than or equal to {high}")
+            for kind in ("consumer", "share", "streams"):
+                _check_heartbeat(ctx, kind, wanted)
+        except ConfigError as error:
+            raise KafkaError(Error.INVALID_CONFIG, str(error)) from None
+        return wanted
+
+    with _storing(ctx):
+        await ctx.configs.groups.alter(name, checked, validate_only=validate_only)
+
+
+def _check_heartbeat(ctx: Context, kind: str, wanted: Mapping[str, str]) -> None:
+    """A member must be able to send one before its session times out. Raises ConfigError."""
+    session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"
+    if ctx.configs.layers.group_value(session, wanted) <= ctx.configs.layers.group_value(heartbeat, wanted):
+        raise ConfigError(f"{session} must be greater than {heartbeat}")
+
+
+async def _alter_client_metrics(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
+    if not name:
+        raise KafkaError(Error.INVALID_REQUEST, "Subscription name can't be empty")
+
+    def checked(own: dict[str, str]) -> dict[str, str]:
+        wanted = change(own, CLIENT_METRICS_KEYS)
+        try:
+            for key, text in wanted.items():
+                if key not in CLIENT_METRICS_KEYS:
+                    raise ConfigError(f"Unknown client metrics configuration: {key}")
+                CLIENT_METRICS_KEYS[key].parse(text)
+        except ConfigError as error:
+            raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
+        try:
+            check_match(CLIENT_METRICS_KEYS["match"].parse(wanted.get("match", "")))
+        except ConfigError as error:
+            raise KafkaError(Error.INVALID_CONFIG, str(error)) from None
+        return wanted
+
+    with _storing(ctx):
+        await ctx.configs.client_metrics.alter(name, checked, validate_only=validate_only)
+
+
+@contextlib.contextmanager
+def _storing(ctx: Context) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        ctx.log.error("%s", error)
+        raise KafkaError(Error.KAFKA_STORAGE_ERROR, "the broker's metadata can't be written") from error
+
+
+def node_id(name: str) -> int:
+    """Of a broker resource's name. Raises KafkaError."""
+    try:
+        return int(name)
+    except ValueError:
+        raise KafkaError(Error.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}") from None
+
+
 async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
     if name:
-        try:
-            broker_id = int(name)
-        except ValueError:
-            raise KafkaError(Error.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}") from None
+        broker_id = node_id(name)
         if broker_id != ctx.cluster.node_id:
             raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {ctx.cluster.node_id}, but received {name}")
         name = str(broker_id)
@@ -97,8 +180,5 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
             raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
         return wanted
 
-    try:
+    with _storing(ctx):
         await ctx.configs.alter_dynamic(name, checked, validate_only=validate_only)
-    except StoreError as error:
-        ctx.log.error("%s", error)
-        raise KafkaError(Error.KAFKA_STORAGE_ERROR, "the broker's metadata can't be written") from error

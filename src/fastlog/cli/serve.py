@@ -150,16 +150,17 @@ def _pair(text: str) -> tuple[str, str]:
 def make_options(given: Mapping[str, Any]) -> ServeOptions:
     """From options by name, as on the command line. Raises UsageError."""
     from fastlog.broker.options import AUTO, ServeOptions
-    from fastlog.config.broker import WITHOUT_MEANING, check_broker_config
+    from fastlog.config.broker import BROKER_KEYS, check_broker_config
     from fastlog.config.keys import ConfigError
 
-    settings = {name: text for name, text in given.get("set", {}).items() if name not in WITHOUT_MEANING}
-    for name in sorted(given.get("set", {}).keys() - settings.keys()):
-        print(f"fastlog serve: {name} has nothing to act on here and is left out", file=sys.stderr)
+    settings = dict(given.get("set", {}))
     try:
         check_broker_config(settings)
     except ConfigError as error:
         raise UsageError(str(error)) from None
+    for name in sorted(settings):
+        if BROKER_KEYS[name].without_effect:
+            print(f"fastlog serve: {name} has nothing to act on here and is without effect", file=sys.stderr)
     listen = [parse_listen(text) for text in _texts(given, "listen") or [DEFAULT_LISTEN]]
     if len({address.name for address in listen}) < len(listen):
         raise UsageError("an address is given twice with --listen")

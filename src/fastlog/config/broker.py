@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastlog.config.kept import KEPT_KEYS
 from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Type, at_least, between
 from fastlog.config.topic import TOPIC_KEYS
 
@@ -12,6 +13,8 @@ _FIXED: Final = (
     Key("auto.create.topics.enable", Type.BOOLEAN, "true", "Create a topic when a client asks for the metadata of one that is not there."),
     Key("broker.rack", Type.STRING, None, "The rack that this broker stands in, as clients are told."),
     Key("connections.max.idle.ms", Type.LONG, "600000", "Close a connection after so long without a request."),
+    Key("controller.quota.window.num", Type.INT, "11", "Samples kept of each client's changes of topics, for its quota.", at_least(1)),
+    Key("controller.quota.window.size.seconds", Type.INT, "1", "Length of one of these samples.", at_least(1)),
     Key("default.replication.factor", Type.INT, "1", "Replicas of a topic that does not say. One node has one.", between(1, 1)),
     Key("delete.topic.enable", Type.BOOLEAN, "true", "Whether topics can be deleted."),
     Key("fetch.max.bytes", Type.INT, "57671680", "Most bytes that one fetch is answered with, whatever it asks for.", at_least(1024)),
@@ -70,7 +73,10 @@ _FIXED: Final = (
     Key("offsets.topic.num.partitions", Type.INT, "50", "Partitions of __consumer_offsets, when it is made.", at_least(1)),
     Key("offsets.topic.replication.factor", Type.SHORT, "1", "Replicas of __consumer_offsets. One node has one.", between(1, 1)),
     Key("offsets.topic.segment.bytes", Type.INT, "104857600", "segment.bytes of __consumer_offsets, when it is made.", at_least(1)),
+    Key("quota.window.num", Type.INT, "11", "Samples kept of each client's bytes and time, for its quotas.", at_least(1)),
+    Key("quota.window.size.seconds", Type.INT, "1", "Length of one of these samples.", at_least(1)),
     Key("socket.request.max.bytes", Type.INT, "104857600", "Longest request; a longer one closes its connection.", at_least(1)),
+    Key("telemetry.max.bytes", Type.INT, "1048576", "Most bytes of metrics that a client may push at once (KIP-714).", at_least(1)),
 )
 
 
@@ -113,29 +119,7 @@ _DEFAULTS: Final = (
     _default_of("write.caching", "write.caching"),
 )
 
-BROKER_KEYS: Final[dict[str, Key]] = {key.name: key for key in sorted((*_FIXED, *_DEFAULTS), key=lambda key: key.name)}
-
-# Kafka's settings that people have in their files and that have nothing to act on here: said once at the start, not an error.
-WITHOUT_MEANING: Final = frozenset(
-    (
-        "background.threads",
-        "log.cleaner.dedupe.buffer.size",
-        "log.cleaner.enable",
-        "log.cleaner.threads",
-        "log.flush.offset.checkpoint.interval.ms",
-        "log.flush.start.offset.checkpoint.interval.ms",
-        "num.io.threads",
-        "num.network.threads",
-        "num.recovery.threads.per.data.dir",
-        "num.replica.fetchers",
-        "queued.max.requests",
-        "replica.fetch.max.bytes",
-        "socket.receive.buffer.bytes",
-        "socket.send.buffer.bytes",
-        "transaction.state.log.min.isr",
-        "transaction.state.log.replication.factor",
-    )
-)
+BROKER_KEYS: Final[dict[str, Key]] = {key.name: key for key in sorted((*KEPT_KEYS, *_FIXED, *_DEFAULTS), key=lambda key: key.name)}
 
 
 def check_broker_config(values: dict[str, str]) -> None:

@@ -24,6 +24,8 @@ class Type(IntEnum):
     LONG = 5
     DOUBLE = 6
     LIST = 7
+    CLASS = 8
+    PASSWORD = 9
 
 
 class Mode(IntEnum):
@@ -43,6 +45,9 @@ class Source(IntEnum):
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
+    DYNAMIC_BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
+    GROUP = 8
 
 
 class ConfigError(ValueError):
@@ -65,6 +70,13 @@ class Key:
     synonyms: tuple[tuple[str, int], ...] = ()
     """Settings of the broker that give it a default, first the one that counts most: (name, factor to this one's unit)."""
     mode: Mode = Mode.READ_ONLY
+    without_effect: bool = False
+    """Kept and shown because Kafka has it; nothing here acts on it."""
+
+    @property
+    def sensitive(self) -> bool:
+        """Its value is never shown."""
+        return self.type is Type.PASSWORD
 
     def parse(self, text: str) -> Any:
         """The value of a text: bool, str, int, float or list[str]. Raises ConfigError."""
@@ -86,6 +98,8 @@ def invalid(name: str, value: Any, why: str) -> ConfigError:
 def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return str(value).replace("e+", "E")  # Java's way
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
@@ -96,7 +110,7 @@ def _parse(name: str, kind: Type, text: str) -> Any:
             if text.lower() not in ("true", "false"):
                 raise invalid(name, text, "Expected value to be either true or false")
             return text.lower() == "true"
-        case Type.STRING:
+        case Type.STRING | Type.CLASS | Type.PASSWORD:
             return text
         case Type.LIST:
             return [item.strip() for item in text.split(",")] if text else []

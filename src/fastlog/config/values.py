@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlog.config.broker import BROKER_KEYS
+from fastlog.config.group import GROUP_KEYS
 from fastlog.config.keys import Source, format_value
 from fastlog.config.topic import TOPIC_KEYS
 
@@ -75,6 +76,17 @@ class Layers:
 
     def topic_value(self, name: str, own: Mapping[str, str]) -> Any:
         return TOPIC_KEYS[name].parse(self.topic_text(name, own))
+
+    def group(self, name: str, own: Mapping[str, str]) -> list[Found]:
+        """All places that give a group setting a value, the one that counts first. `own`: what the group sets."""
+        key = GROUP_KEYS[name]
+        found = [Found(name, key.text(own[name]), Source.GROUP)] if name in own else []
+        return [*found, *self.sources(dict(key.synonyms))]
+
+    def group_value(self, name: str, own: Mapping[str, str]) -> Any:
+        key = GROUP_KEYS[name]
+        found = self.group(name, own)
+        return key.parse(found[0].text if found else key.default or "")
 
 
 def in_unit(key: Key, found: Found) -> str:

@@ -30,8 +30,9 @@ class Api:
     """As Kafka writes it: "CreateTopics"."""
     versions: tuple[int, int]
     """Oldest and newest version served."""
-    advertised: tuple[int, int]
-    """What ApiVersions says. Wider than `versions` for Produce only: librdkafka would not compress otherwise (KAFKA-18659)."""
+    advertised: tuple[int, int] | None
+    """What ApiVersions says. Wider than `versions` for Produce only: librdkafka would not compress otherwise (KAFKA-18659).
+    None: served, but left out, as Kafka leaves out what clients need not ask for."""
     flexible_from: int | None
     """First version with compact lengths and tagged fields (KIP-482); None: no version has them."""
 
@@ -57,7 +58,11 @@ _HEADS = {head.key: head for head in schema.api_heads()}
 
 API_BY_KEY: dict[int, Api] = {
     head.key: Api(
-        head.key, head.name, (head.versions.first, head.versions.last), (head.advertised.first, head.advertised.last), head.flexible
+        head.key,
+        head.name,
+        (head.versions.first, head.versions.last),
+        (head.advertised.first, head.advertised.last) if head.advertised is not None else None,
+        head.flexible,
     )
     for head in _HEADS.values()
 }

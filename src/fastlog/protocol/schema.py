@@ -3,14 +3,14 @@
 A file describes one API (request and response), or data that Kafka stores in records in the same encoding. Lines, indented
 by two spaces a level, `#` starts a comment:
 
-    api KEY NAME versions MIN-MAX [flexible V+] [advertised V+]     an API; `request` and `response` blocks follow
+    api KEY NAME versions MIN-MAX [flexible V+] [advertised V+|none]   an API; `request` and `response` blocks follow
     data NAME versions MIN-MAX [flexible V+]                        a message by itself, its fields follow
     struct NAME                                                     fields shared by several structs of the file; comes before its use
     FIELD: TYPE [VERSIONS] [nullable [VERSIONS]] [tag N] [classic] [ignorable] [= DEFAULT]
 
 VERSIONS are `3`, `3-5` or `3+` (to the newest); a field without them is in every version that its surroundings are in. `flexible`
-names the first version with compact lengths and tagged fields (KIP-482). `advertised` is what ApiVersions says when it says more
-than is served.
+names the first version with compact lengths and tagged fields (KIP-482). `advertised` is what ApiVersions says when that is not
+what is served (`none`: nothing).
 
 TYPE is bool, int8, int16, uint16, uint32, int32, int64, float64, uuid, string, bytes, records, `struct` (its fields follow, indented),
 the name of a `struct` block (its fields' versions are the message's), or any of them after `[]` for an array. `nullable`: null is
@@ -105,7 +105,7 @@ class ApiHead:
     name: str
     versions: Versions
     flexible: int | None
-    advertised: Versions
+    advertised: Versions | None
     path: Path
 
 
@@ -249,7 +249,7 @@ def _default(word: str | None, kind: str, array: bool, nullable: Versions | None
     raise SchemaError(f"{word!r} cannot be the default of {kind}")
 
 
-def _head(text: str) -> tuple[list[str], Versions, int | None, Versions]:
+def _head(text: str) -> tuple[list[str], Versions, int | None, Versions | None]:
     """The words before `versions`, the versions, the first flexible one, and the advertised ones."""
     words = text.split()
     if "versions" not in words:
@@ -260,7 +260,9 @@ def _head(text: str) -> tuple[list[str], Versions, int | None, Versions]:
         raise SchemaError(f"{text!r} has unknown options")
     versions = _versions(options["versions"], Versions(0, 1 << 15))
     flexible = _versions(options["flexible"], Versions(0, versions.last)).first if "flexible" in options else None
-    advertised = _versions(options["advertised"], Versions(0, versions.last)) if "advertised" in options else versions
+    advertised: Versions | None = versions
+    if "advertised" in options:
+        advertised = None if options["advertised"] == "none" else _versions(options["advertised"], Versions(0, versions.last))
     return words[:at], versions, flexible, advertised
 
 

@@ -28,7 +28,9 @@ SUPPORTED: Final = {
 FINALIZED: Final = {"metadata.version": 30}
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _APIS: Final = [
-    {"api_key": key, "min_version": api.advertised[0], "max_version": api.advertised[1]} for key, api in sorted(API_BY_KEY.items())
+    {"api_key": key, "min_version": api.advertised[0], "max_version": api.advertised[1]}
+    for key, api in sorted(API_BY_KEY.items())
+    if api.advertised is not None
 ]
 
 

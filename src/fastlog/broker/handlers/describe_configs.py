@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlog.broker.describing import broker_configs, default_broker_configs, topic_configs
-from fastlog.broker.resources import BROKER, TOPIC
+from fastlog.broker import loggers
+from fastlog.broker.describing import broker_configs, client_metrics_configs, default_broker_configs, group_configs, topic_configs
+from fastlog.broker.resources import BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC
 from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.protocol.errors import Error, KafkaError
@@ -46,13 +47,34 @@ def _describe(ctx: Context, kind: int, name: str, keys: list[str]) -> list[dict[
     if kind == BROKER:
         if not name:
             return default_broker_configs(layers, keys)
-        try:
-            broker_id = int(name)
-        except ValueError:
-            raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}") from None
-        if broker_id != ctx.cluster.node_id:
+        if _broker_id(name) != ctx.cluster.node_id:
             raise KafkaError(
                 Error.INVALID_REQUEST, f"Unexpected broker id, expected {ctx.cluster.node_id} or empty string, but received {name}"
             )
         return broker_configs(layers, keys)
-    raise KafkaError(Error.INVALID_REQUEST, f"Unsupported resource type {kind}")
+    if kind == BROKER_LOGGER:
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Broker id must not be empty")
+        if _broker_id(name) != ctx.cluster.node_id:
+            raise KafkaError(Error.INVALID_REQUEST, f"Unexpected broker id, expected {ctx.cluster.node_id} but received {name}")
+        return loggers.described(keys)
+    if kind == GROUP:
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Group name must not be empty")
+        return group_configs(layers, ctx.configs.groups.get(name), keys)
+    if kind == CLIENT_METRICS:
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        return client_metrics_configs(ctx.configs.client_metrics.get(name), keys)
+    raise KafkaError(
+        Error.INVALID_REQUEST,
+        "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible "
+        "broker. See the broker logs for more details.",
+    )
+
+
+def _broker_id(name: str) -> int:
+    try:
+        return int(name)
+    except ValueError:
+        raise KafkaError(Error.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}") from None

@@ -1,10 +1,11 @@
-"""IncrementalAlterConfigs v0-1: changes single settings of topics and brokers (KIP-339)."""
+"""IncrementalAlterConfigs v0-1: changes single settings (KIP-339; levels of loggers, KIP-412)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fastlog.broker.resources import TOPIC, alter, alter_all
+from fastlog.broker import loggers
+from fastlog.broker.resources import BROKER, BROKER_LOGGER, TOPIC, alter, alter_all, node_id
 from fastlog.config.keys import Type
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -25,11 +26,12 @@ _NAMES: Final = {APPEND: "APPEND", SUBTRACT: "SUBTRACT"}
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     async def one(resource: Message) -> None:
         kind = resource["resource_type"]
+        if kind == BROKER_LOGGER:
+            _alter_loggers(ctx, resource, validate_only=message["validate_only"])
+            return
 
         def change(own: dict[str, str], keys: Mapping[str, Key]) -> dict[str, str]:
-            missing = [c["name"] for c in resource["configs"] if c["value"] is None and c["config_operation"] != DELETE]
-            if missing:
-                raise KafkaError(Error.INVALID_REQUEST, f"Null value not supported for : {','.join(missing)}")
+            _check_values(resource)
             for config in resource["configs"]:
                 name, operation, value = config["name"], config["config_operation"], config["value"]
                 if operation == SET:
@@ -51,13 +53,38 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     return {"responses": await alter_all(message["resources"], one)}
 
 
+def _check_values(resource: Message) -> None:
+    """Raises KafkaError where a value is missing."""
+    missing = [c["name"] for c in resource["configs"] if c["value"] is None and c["config_operation"] != DELETE]
+    if missing:
+        raise KafkaError(Error.INVALID_REQUEST, f"Null value not supported for : {','.join(missing)}")
+
+
+def _alter_loggers(ctx: Context, resource: Message, *, validate_only: bool) -> None:
+    name = resource["resource_name"]
+    if node_id(name) != ctx.cluster.node_id:
+        raise KafkaError(Error.INVALID_REQUEST, f"Unexpected node id. Expected {ctx.cluster.node_id}, but received {name}")
+    _check_values(resource)
+    changes = []
+    for config in resource["configs"]:
+        operation = config["config_operation"]
+        if operation in _NAMES:
+            raise KafkaError(Error.INVALID_REQUEST, f"{_NAMES[operation]} operation is not allowed for the BROKER_LOGGER resource")
+        if operation not in (SET, DELETE):
+            raise KafkaError(Error.INVALID_REQUEST, f"Unknown config operation {operation} for {config['name']}")
+        changes.append((config["name"], config["value"] if operation == SET else None))
+    loggers.alter(changes, validate_only=validate_only)
+
+
 def _list(ctx: Context, kind: int, key: Key, own: Mapping[str, str]) -> list[str]:
     """What a list holds now: what the resource sets, else what counts in its place."""
     if key.name in own:
         return list(key.parse(own[key.name]))
     if kind == TOPIC:
         return list(ctx.configs.layers.topic_value(key.name, own))
-    return list(ctx.configs.get(key.name) or ())
+    if kind == BROKER:
+        return list(ctx.configs.get(key.name) or ())
+    return list(key.parse(key.default or ""))
 
 
 def _combine(items: list[str], given: list[str], operation: int) -> str:
