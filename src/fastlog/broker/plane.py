@@ -184,6 +184,8 @@ class PlaneConfig:
     """Arenas that earlier processes of these data directories left."""
     lock_fds: Sequence[int] = ()
     """The data directories' lock files: held by every ring until its last request has ended."""
+    one_flush_for_many: bool = False
+    """A flush of their device makes durable what was written before through all of its files (fastlog.storage.flushes)."""
     limits: dict[str, int] = field(default_factory=dict)
     """Broker settings that bound requests and connections, by Kafka's name."""
 

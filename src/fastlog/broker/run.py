@@ -112,6 +112,7 @@ def describe(facts: Facts, descriptors: int) -> list[tuple[str, str]]:
         ("cores", f"{cores}: {len(facts.cores)} shard{'s' if len(facts.cores) > 1 else ''}"),
         ("memory", f"{facts.memory.value >> 20} MiB ({facts.memory.why})"),
         ("arena", f"{facts.arena or 'off'} ({facts.arena_why})"),
+        ("flushes", f"{'one for many logs' if facts.flushes.allowed else 'each write by itself'} ({facts.flushes.why})"),
         ("descriptors", str(descriptors)),
     ]
     rows += [("data", f"{directory.path} ({directory.free_bytes() >> 20} MiB free)") for directory in facts.directories]

@@ -33,6 +33,7 @@ from fastlog.metadata.store import ABSENT, StoreError
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.storage.directory import DataDirectory, DirectoryError, DiskError, open_directory, random_id
 from fastlog.storage.files import remove_file, replace_file
+from fastlog.storage.flushes import one_flush_for_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fastlog.coordinator.service import GroupService
     from fastlog.metadata.store import MetadataStore
     from fastlog.metrics import Sample
+    from fastlog.storage.flushes import Verdict
 
 log = logging.getLogger("fastlog")
 METADATA: Final = "fastlog-metadata.db"
@@ -78,6 +80,8 @@ class Facts:
     memory: machine.Decision
     arena: str | None
     arena_why: str
+    flushes: Verdict
+    """Whether many logs share a flush."""
     plane: PlaneFacts
     directories: Sequence[DataDirectory]
     opened: Opened
@@ -131,6 +135,7 @@ class Broker:
         relics = _read_arenas(directories[0].path)
         memory = machine.memory_budget() if options.memory is None else machine.Decision(options.memory, "--memory")
         arena, arena_why = _arena(options.arena, memory.value)
+        shared_flush = await asyncio.to_thread(one_flush_for_many, [directory.path for directory in directories])
         config = PlaneConfig(
             cores=list(options.cores) or machine.cores(),
             memory=memory.value,
@@ -138,6 +143,7 @@ class Broker:
             arena=arena,
             relics=relics,
             lock_fds=[directory.lock_fd for directory in directories],
+            one_flush_for_many=shared_flush.allowed,
             limits={name: configs.get(name) for name in PLANE_LIMITS},
         )
         self._undo.push_async_callback(plane.stop)
@@ -164,6 +170,7 @@ class Broker:
             memory=memory,
             arena=arena,
             arena_why=plane_facts.arena_why or arena_why,
+            flushes=shared_flush,
             plane=plane_facts,
             directories=directories,
             opened=opened,

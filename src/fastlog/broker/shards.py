@@ -145,7 +145,7 @@ class ShardedPlane:
                 "sessions_max": max(1, limits.get("max.incremental.fetch.session.cache.slots", 1000) // n),
             },
             accept_mask=sum(1 << shard for shard in takers),
-            flush_group=False,
+            flush_group=config.one_flush_for_many,
             relics=list(config.relics),
         )
         self._per_shard = [0] * n
