@@ -15,7 +15,7 @@ from fastlog.coordinator.settings import Settings
 from fastlog.coordinator.shard import Shard
 from fastlog.coordinator.timers import TimerQueue
 from fastlog.protocol.errors import Error, KafkaError
-from fastlog.protocol.records import iter_batches
+from fastlog.protocol.records import build_end_marker, iter_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -118,7 +118,7 @@ class Bench:
             record = decode(key, value)
             assert record is not None
             bench.shard.replay(record)
-        for result in bench.shard.membership.on_loaded():
+        for result in bench.shard.on_loaded():
             bench.execute(result)
         return bench
 
@@ -282,6 +282,7 @@ class FakePositions:
     log_start: int
     log_end: int
     offline: int = 0
+    leader_epoch: int = 3
 
 
 @dataclass
@@ -320,6 +321,22 @@ class FakeLog:
         at.batches.append(base.to_bytes(8) + batch[8:])
         at.end += parsed.last_offset_delta + 1
         return Outcome(self.fail, base)
+
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> Outcome:
+        marker = build_end_marker(
+            producer_id=producer_id, producer_epoch=producer_epoch, coordinator_epoch=coordinator_epoch, commit=commit, timestamp_ms=0
+        )
+        return await self.append(topic_id, partition, marker)
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> Outcome:
         assert to_log_end

@@ -477,14 +477,14 @@ async def test_a_thousand_groups_and_members_are_cheap() -> None:
         for group in members:
             members[group] = await served.stable(group)
         assert served.service.gauges()["members"] == 1_000
-        heap = len(served.service._timers)
+        heap = len(served.service._partitions.timers)
         beats = [
             {"group_id": group, "generation_id": 1, "member_id": member, "group_instance_id": None} for group, member in members.items()
         ]
         for _ in range(9):
             await served.advance(2_000)
             assert {(await served.service.heartbeat(beat))["error_code"] for beat in beats} == {Error.NONE}
-        assert len(served.service._timers) <= heap
+        assert len(served.service._partitions.timers) <= heap
         assert served.service.gauges()["members"] == 1_000
 
 

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from fastlog.coordinator.classic import ClassicGroup, Message, State
-from fastlog.coordinator.operation import Client, Result
+from fastlog.coordinator.operation import Client, Producer, Result
+from fastlog.coordinator.pending_offsets import PendingOffsets
 from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, OffsetRecord, OffsetValue
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -30,6 +31,7 @@ class Offsets:
     def __init__(self, rebalancer: Rebalancer) -> None:
         self._rebalancer = rebalancer
         self.committed: dict[str, dict[str, dict[int, OffsetValue]]] = {}  # by group, topic, partition
+        self.pending = PendingOffsets()
         self._under_way: dict[str, dict[tuple[str, int], int]] = {}  # by group and (topic, partition): how many commits
         self.count = 0  # partitions in `committed`
 
@@ -37,11 +39,21 @@ class Offsets:
 
     def commit(self, client: Client, request: Message) -> Result:
         """The request's partitions exist (the caller saw to it). Raises KafkaError for what concerns all of them."""
-        rebalancer = self._rebalancer
         group = self._check_commit(client, request)
         if group.state in {State.STABLE, State.PREPARING_REBALANCE}:
             member = group.members[request["member_id"]]
             member.session.arm(member.session_timeout_ms)  # committing is a sign of life
+        return self._commit(group, request)
+
+    def commit_in_transaction(self, client: Client, request: Message) -> Result:
+        """TxnOffsetCommit, likewise; `request` has the field names of OffsetCommit. What it brings holds when the transaction has
+        committed."""
+        result = self._commit(self._check_commit(client, request, in_transaction=True), request)
+        result.producer = Producer(request["producer_id"], request["producer_epoch"])
+        return result
+
+    def _commit(self, group: ClassicGroup, request: Message) -> Result:
+        rebalancer = self._rebalancer
         now_ms = rebalancer.clock.now_ms()
         retention_ms = request.get("retention_time_ms", -1)
         expire_ms = -1 if retention_ms == -1 else now_ms + retention_ms
@@ -67,7 +79,7 @@ class Offsets:
         rebalancer.metrics.offset_commits += len(records)
         return Result(records, {"topics": topics})
 
-    def _check_commit(self, client: Client, request: Message) -> ClassicGroup:
+    def _check_commit(self, client: Client, request: Message, *, in_transaction: bool = False) -> ClassicGroup:
         group_id: str = request["group_id"]
         member_id: str = request.get("member_id", "")
         instance_id = request.get("group_instance_id")
@@ -75,7 +87,7 @@ class Offsets:
         group = self._rebalancer.groups.get(group_id)
         if group is None:
             if generation >= 0:
-                if client.version >= _NOT_FOUND_FIRST:
+                if client.version >= _NOT_FOUND_FIRST and not in_transaction:
                     raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
                 raise KafkaError(Error.ILLEGAL_GENERATION)
             # A consumer that assigns partitions by itself, or an administrator: a group without members holds the offsets.
@@ -88,16 +100,17 @@ class Offsets:
             group.check_member(member_id, instance_id)
             if generation != group.generation:
                 raise KafkaError(Error.ILLEGAL_GENERATION)
-        else:
+        elif not in_transaction:
             raise KafkaError(Error.UNKNOWN_MEMBER_ID)
-        if group.state is State.COMPLETING_REBALANCE:
+        if group.state is State.COMPLETING_REBALANCE and not in_transaction:
             raise KafkaError(Error.REBALANCE_IN_PROGRESS)
         return group
 
     # -- OffsetFetch ----------------------------------------------------------------------------------------------------------------
 
-    def fetch(self, group_id: str, topics: list[Message] | None) -> list[Message]:
-        """OffsetFetch topics, each with name and topic id as asked; all that the group has for `topics` None."""
+    def fetch(self, group_id: str, topics: list[Message] | None, *, require_stable: bool = False) -> list[Message]:
+        """OffsetFetch topics, each with name and topic id as asked; all that the group has for `topics` None. `require_stable`: an error
+        stands for an offset that an open transaction may change."""
         group = self._rebalancer.groups.get(group_id)
         committed = {} if group is None or group.state is State.DEAD else self.committed.get(group_id, {})
         if topics is None:
@@ -112,6 +125,12 @@ class Offsets:
                 partitions = committed.get(topic["name"], {})
                 answers = [_fetched(index, _of_topic(partitions.get(index), topic_id)) for index in topic["partition_indexes"]]
                 found.append({"name": topic["name"], "topic_id": topic_id, "partitions": answers})
+        if require_stable and self.pending.of_group(group_id):
+            for topic in found:
+                for partition in topic["partitions"]:
+                    if self.pending.is_open(group_id, topic["name"], partition["partition_index"]):
+                        partition.update(committed_offset=-1, committed_leader_epoch=-1, metadata="")
+                        partition["error_code"] = Error.UNSTABLE_OFFSET_COMMIT
         self._rebalancer.metrics.offset_fetches += sum(len(topic["partitions"]) for topic in found)
         return found
 
@@ -142,17 +161,18 @@ class Offsets:
 
     def tombstones(self, group_id: str) -> list[CoordinatorRecord]:
         """Deletes all that a group has committed or is committing."""
-        keys = dict.fromkeys(self._keys(group_id)) | dict.fromkeys(self._under_way.get(group_id, ()))
+        keys = dict.fromkeys((*self._keys(group_id), *self._under_way.get(group_id, ()), *self.pending.of_group(group_id)))
         self._rebalancer.metrics.offset_deletions += len(keys)
         return [OffsetRecord(group_id, topic, partition, None) for topic, partition in keys]
 
     def tombstones_of_topic(self, topic: str) -> list[CoordinatorRecord]:
         """Deletes all commits for a topic that is gone."""
-        groups = dict.fromkeys(self.committed) | dict.fromkeys(self._under_way)
+        groups = dict.fromkeys((*self.committed, *self._under_way, *self.pending.groups))
         records: list[CoordinatorRecord] = []
         for group_id in groups:
             partitions = dict.fromkeys(self.committed.get(group_id, {}).get(topic, ()))
-            partitions |= dict.fromkeys(index for name, index in self._under_way.get(group_id, ()) if name == topic)
+            unsettled = (*self._under_way.get(group_id, ()), *self.pending.of_group(group_id))
+            partitions |= dict.fromkeys(index for name, index in unsettled if name == topic)
             records += [OffsetRecord(group_id, topic, index, None) for index in partitions]
         self._rebalancer.metrics.offset_deletions += len(records)
         return records
@@ -165,7 +185,7 @@ class Offsets:
         """
         group_id = group.group_id
         topics = self.committed.get(group_id)
-        waiting = self._under_way.get(group_id, {})
+        waiting = {*self._under_way.get(group_id, ()), *self.pending.of_group(group_id)}
         if not topics:
             return [], not waiting
         since_ms: int | None = None  # what retention counts from, None: each commit
@@ -216,14 +236,26 @@ class Offsets:
                     if not waiting:
                         del self._under_way[record.group]
 
-    def replay(self, record: OffsetRecord) -> None:
+    def replay(self, record: OffsetRecord, offset: int = 0, producer_id: int = -1) -> None:
         """Applies a record that the log has accepted; a group that is not there is made to hold the offset."""
         group_id, topic, index, value = record
         if value is None:
             self._remove(group_id, topic, index)
+            self.pending.drop((group_id, topic, index))
             return
         if group_id not in self._rebalancer.groups:
             self._rebalancer.create(group_id)
+        if producer_id >= 0:
+            self.pending.add(producer_id, (group_id, topic, index), offset, value)
+        else:
+            self.pending.committed((group_id, topic, index), offset)
+            self._hold(group_id, topic, index, value)
+
+    def end_transaction(self, producer_id: int, commit: bool) -> None:
+        for key, value in self.pending.end(producer_id, commit):
+            self._hold(*key, value)
+
+    def _hold(self, group_id: str, topic: str, index: int, value: OffsetValue) -> None:
         partitions = self.committed.setdefault(group_id, {}).setdefault(topic, {})
         self.count += index not in partitions
         partitions[index] = value
@@ -231,6 +263,7 @@ class Offsets:
     def unload(self) -> None:
         self.committed.clear()
         self._under_way.clear()
+        self.pending.clear()
         self.count = 0
 
     def _remove(self, group_id: str, topic: str, index: int) -> None:
@@ -250,7 +283,11 @@ class Offsets:
                 yield topic, index
 
     def _has(self, group_id: str, topic: str, index: int) -> bool:
-        return index in self.committed.get(group_id, {}).get(topic, ()) or (topic, index) in self._under_way.get(group_id, ())
+        return (
+            index in self.committed.get(group_id, {}).get(topic, ())
+            or (topic, index) in self._under_way.get(group_id, ())
+            or self.pending.is_open(group_id, topic, index)
+        )
 
 
 def _fetched(index: int, value: OffsetValue | None) -> Message:

@@ -33,6 +33,8 @@ class Positions(Protocol):
     @property
     def log_end(self) -> int: ...
     @property
+    def leader_epoch(self) -> int: ...
+    @property
     def offline(self) -> int: ...
 
 
@@ -40,6 +42,18 @@ class Log(Protocol):
     """The data plane, as far as the coordinator uses it."""
 
     async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
+
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> AppendResult: ...
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult: ...
 
@@ -62,4 +76,14 @@ class Topics(Protocol):
 
     async def ensure_internal_topic(self, name: str, partitions: int, configs: Mapping[str, str]) -> Topic:
         """The topic, created unless it exists. Raises KafkaError."""
+        ...
+
+
+class Verifier(Protocol):
+    """The transaction coordinator, as far as the group coordinator uses it."""
+
+    async def verify_offsets(
+        self, transactional_id: str, producer_id: int, producer_epoch: int, partition: tuple[str, int], *, add: bool
+    ) -> Error:
+        """Whether the partition (topic, index) is in the producer's transaction; `add`: puts it there."""
         ...

@@ -6,23 +6,21 @@ The rules are those of Kafka 4.3's GroupMetadataManager. Every method changes gr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from fastlog.coordinator.classic import ClassicGroup, Member, Message, Reply, State
-from fastlog.coordinator.operation import Client, Environment, Result
+from fastlog.coordinator.operation import Client, Environment, Result, Run
 from fastlog.coordinator.printable import printable
 from fastlog.coordinator.records import GroupRecord
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastlog.coordinator.timers import Timer
 
 log = logging.getLogger("fastlog.groups")
-
-Run: TypeAlias = Callable[[Callable[[], Result]], None]
-"""Runs an operation that no request asked for (a timer, a failed append) and appends what it returns."""
 
 
 def protocols_of(request: Message) -> list[tuple[str, bytes]]:

@@ -12,20 +12,19 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from fastlog.coordinator.loader import LogLoader
-from fastlog.coordinator.operation import Environment, Result
-from fastlog.coordinator.records import CoordinatorRecord, encode
-from fastlog.coordinator.shard import Shard
+from fastlog.coordinator.operation import Host, Marker, Producer, Result, StateMachine
 from fastlog.protocol.errors import Error, KafkaError
-from fastlog.protocol.records import Record, build_batch
+from fastlog.protocol.records import TRANSACTIONAL, Record, build_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from fastlog.coordinator.ports import AppendResult, Log
+    from fastlog.coordinator.operation import Run
+    from fastlog.coordinator.ports import AppendResult
 
 log = logging.getLogger("fastlog.groups")
 
@@ -35,6 +34,8 @@ _QUEUE_SIZE_MAX: Final = 64 * 1024 * 1024  # bytes waiting for the log
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MAX_S: Final = 10.0
 
+Machine = TypeVar("Machine", bound=StateMachine)
+
 
 class Status(Enum):
     LOADING = "loading"
@@ -42,6 +43,18 @@ class Status(Enum):
     FAILED = "failed"  # could not be loaded; tried again
     CLOSED = "closed"
 
+
+_PRODUCERS_OWN: Final = frozenset(
+    (
+        Error.INVALID_PRODUCER_EPOCH,
+        Error.INVALID_PRODUCER_ID_MAPPING,
+        Error.INVALID_TXN_STATE,
+        Error.PRODUCER_FENCED,
+        Error.TRANSACTION_COORDINATOR_FENCED,
+        Error.UNKNOWN_PRODUCER_ID,
+    )
+)
+"""What the log refuses a transactional write for: its producer's fault, of which nothing else in the queue knows or depends on."""
 
 _REFUSAL: Final = {
     Status.LOADING: Error.COORDINATOR_LOAD_IN_PROGRESS,
@@ -54,28 +67,40 @@ _REFUSAL: Final = {
 class _Write:
     """An operation's records on their way. A divisible operation's are several of these, of which the last has the result."""
 
-    records: list[CoordinatorRecord]
+    records: list[Any]
     encoded: list[tuple[bytes, bytes | None]]
     size: int
     result: Result
     ends: bool
     future: asyncio.Future[None] | None
+    marker: Marker | None = None  # instead of records
+
+    @property
+    def producer(self) -> Producer | None:
+        return self.result.producer
+
+    def goes_with(self, other: _Write) -> bool:
+        """Whether both may be in one batch."""
+        return self.marker is None and other.marker is None and self.producer == other.producer
 
 
-class PartitionRuntime:
-    """One partition of `__consumer_offsets`. All methods belong to the event loop's thread."""
+class PartitionRuntime(Generic[Machine]):
+    """One partition of a coordinator's log. All methods belong to the event loop's thread."""
 
-    def __init__(self, topic_id: UUID, partition: int, plane: Log, environment: Environment, turns: asyncio.Semaphore) -> None:
-        """`turns`: how many partitions may be read at the same time, each through a buffer of its own."""
+    def __init__(self, topic_id: UUID, partition: int, host: Host, turns: asyncio.Semaphore, make: Callable[[Run], Machine]) -> None:
+        """`turns`: how many partitions may be read at the same time, each through a buffer of its own. `make`: makes the state machine,
+        which is given a way to run operations that no request asked for."""
+        self.name = f"{host.topic}-{partition}"
         self.partition = partition
         self.status = Status.LOADING
-        self.shard = Shard(environment, self.run)
+        self.shard = make(self.run)
         self._topic_id = topic_id
-        self._plane = plane
+        self._plane = host.plane
         self._turns = turns
-        self._settings = environment.settings
-        self._clock = environment.clock
-        self._metrics = environment.metrics
+        self._settings = host.settings
+        self._sweep_ms = host.sweep_ms
+        self._clock = host.clock
+        self._metrics = host.metrics
         self._queue: deque[_Write] = deque()
         self._queue_size = 0
         self._writer: asyncio.Task[None] | None = None
@@ -84,7 +109,7 @@ class PartitionRuntime:
         self._log_end = 0
         self._failing = Error.NONE  # what the last append ended with
         self._after_load: list[Callable[[], Result]] = []
-        self._sweep_timer = environment.timers.timer(self._sweep)
+        self._sweep_timer = host.timers.timer(self._sweep)
 
     # -- operations -----------------------------------------------------------------------------------------------------------------
 
@@ -112,6 +137,14 @@ class PartitionRuntime:
             self._submit(result, None)
         return result
 
+    async def write_marker(self, marker: Marker) -> None:
+        """Ends a transaction here, after all that is on its way. Raises KafkaError."""
+        self.check()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Write([], [], 0, Result(), True, future, marker))
+        self._start_writer()
+        await future
+
     async def settled(self) -> None:
         """Waits for all that is on its way now. Raises KafkaError when it fails."""
         self.check()
@@ -128,7 +161,7 @@ class PartitionRuntime:
         try:
             self._submit(operation(), None)
         except KafkaError as failure:
-            log.warning("__consumer_offsets-%d: %s", self.partition, failure)
+            log.warning("%s: %s", self.name, failure)
 
     def run_when_loaded(self, operation: Callable[[], Result]) -> None:
         if self.status is Status.ACTIVE:
@@ -148,9 +181,12 @@ class PartitionRuntime:
                 result.done(failure.code)
             raise
         for write in writes:
-            self.shard.offsets.begin(write.records)
+            self.shard.begin(write.records)
             self._queue.append(write)
             self._queue_size += write.size
+        self._start_writer()
+
+    def _start_writer(self) -> None:
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_out())
 
@@ -161,7 +197,7 @@ class PartitionRuntime:
         write = _Write([], [], 0, result, False, None)
         for record in result.records:
             try:
-                key, value = encode(record)
+                key, value = self.shard.encode(record)
             except ValueError as failure:
                 raise KafkaError(Error.UNKNOWN_SERVER_ERROR, str(failure)) from failure
             size = _RECORD_OVERHEAD + len(key) + (0 if value is None else len(value))
@@ -188,12 +224,14 @@ class PartitionRuntime:
             while self._queue:
                 writes = self._take()
                 try:
-                    error = await self._append(writes)
+                    error, base_offset = await self._append(writes)
                 except Exception:
-                    log.exception("__consumer_offsets-%d: append", self.partition)
-                    error = Error.UNKNOWN_SERVER_ERROR
+                    log.exception("%s: append", self.name)
+                    error, base_offset = Error.UNKNOWN_SERVER_ERROR, -1
                 if error is Error.NONE:
-                    self._accept(writes)
+                    self._accept(writes, base_offset)
+                elif error in _PRODUCERS_OWN and (writes[0].producer is not None or writes[0].marker is not None):
+                    self._refuse(writes, error)
                 else:
                     self._fail(writes, error)
         finally:
@@ -203,48 +241,91 @@ class PartitionRuntime:
         """The next batch: as many operations as fit, at least one."""
         size = _BATCH_OVERHEAD
         writes: list[_Write] = []
-        while self._queue and (not writes or size + self._queue[0].size <= self._settings.batch_size_max):
+        while self._queue:
+            following = self._queue[0]
+            if writes and (size + following.size > self._settings.batch_size_max or not following.goes_with(writes[0])):
+                break
             write = self._queue.popleft()
             size += write.size
             self._queue_size -= write.size
             writes.append(write)
         return writes
 
-    async def _append(self, writes: list[_Write]) -> Error:
-        now_ms = self._clock.now_ms()
-        pairs = [pair for write in writes for pair in write.encoded]
-        if not pairs:
-            return Error.NONE
-        batch = build_batch([Record(index, now_ms, key, value) for index, (key, value) in enumerate(pairs)], timestamp_ms=now_ms)
-        task = asyncio.ensure_future(self._plane.append(self._topic_id, self.partition, batch))
+    async def _append(self, writes: list[_Write]) -> tuple[Error, int]:
+        """What became of it, and the offset of its first record."""
+        size, count = 0, 0
+        if writes[0].marker is not None:
+            task, count = asyncio.ensure_future(self._append_marker(writes[0].marker)), 1
+        else:
+            pairs = [pair for write in writes for pair in write.encoded]
+            if not pairs:
+                return Error.NONE, self._log_end
+            batch = self._build(pairs, writes[0].producer)
+            size, count = len(batch), len(pairs)
+            task = asyncio.ensure_future(self._plane.append(self._topic_id, self.partition, batch))
         finished, _ = await asyncio.wait({task}, timeout=self._settings.commit_ms / 1000)
         if not finished:
             self._late = task
-            return Error.REQUEST_TIMED_OUT
+            return Error.REQUEST_TIMED_OUT, -1
         outcome = task.result()
         if outcome.error is Error.NONE:
-            self._log_end = outcome.base_offset + len(pairs)
+            self._log_end = outcome.base_offset + count
             if self._failing is not Error.NONE:
-                log.info("__consumer_offsets-%d: appends succeed again", self.partition)
+                log.info("%s: appends succeed again", self.name)
                 self._failing = Error.NONE
             self._metrics.append_batches += 1
-            self._metrics.append_records += len(pairs)
-            self._metrics.append_bytes += len(batch)
-        return outcome.error
+            self._metrics.append_records += count
+            self._metrics.append_bytes += size
+        return outcome.error, outcome.base_offset
 
-    def _accept(self, writes: list[_Write]) -> None:
+    def _build(self, pairs: list[tuple[bytes, bytes | None]], producer: Producer | None) -> bytes:
+        now_ms = self._clock.now_ms()
+        records = [Record(index, now_ms, key, value) for index, (key, value) in enumerate(pairs)]
+        if producer is None:
+            return build_batch(records, timestamp_ms=now_ms)
+        return build_batch(
+            records,
+            timestamp_ms=now_ms,
+            attributes=TRANSACTIONAL,
+            producer_id=producer.producer_id,
+            producer_epoch=producer.epoch,
+        )
+
+    async def _append_marker(self, marker: Marker) -> AppendResult:
+        return await self._plane.write_txn_marker(
+            self._topic_id,
+            self.partition,
+            producer_id=marker.producer_id,
+            producer_epoch=marker.epoch,
+            coordinator_epoch=marker.coordinator_epoch,
+            commit=marker.commit,
+            version=marker.version,
+        )
+
+    def _accept(self, writes: list[_Write], base_offset: int) -> None:
+        offset = base_offset
         for write in writes:
-            self.shard.offsets.end(write.records)
-            if write.result.replay:
-                for record in write.records:
-                    self.shard.replay(record)
+            self.shard.end(write.records)
+            if write.marker is not None:
+                self.shard.replay_marker(write.marker.producer_id, write.marker.commit)
+            elif write.result.replay:
+                producer_id = write.producer.producer_id if write.producer is not None else -1
+                for index, record in enumerate(write.records, offset):
+                    self.shard.replay(record, index, producer_id)
+            offset += len(write.records)
             self._finish(write, Error.NONE)
+
+    def _refuse(self, writes: list[_Write], error: Error) -> None:
+        """Fails these alone."""
+        for write in writes:
+            self.shard.end(write.records)
+            self._finish(write, error)
 
     def _fail(self, writes: list[_Write], error: Error) -> None:
         """Fails these and all behind them, which were decided in the belief that these would succeed."""
         self._metrics.append_errors += 1
         if error is not self._failing:  # once, however many clients try again
-            log.error("__consumer_offsets-%d: append failed: %s", self.partition, error.name)
+            log.error("%s: append failed: %s", self.name, error.name)
             self._failing = error
         failed = [*writes, *self._queue]
         self._queue.clear()
@@ -253,7 +334,7 @@ class PartitionRuntime:
         if reload:
             self.status = Status.LOADING  # before anybody is told: what they do next must wait for the log's word
         for write in failed:
-            self.shard.offsets.end(write.records)
+            self.shard.end(write.records)
         for write in failed:
             self._finish(write, error)
         if reload:
@@ -265,7 +346,7 @@ class PartitionRuntime:
             try:
                 write.result.done(error)
             except Exception:
-                log.exception("__consumer_offsets-%d: after an append", self.partition)
+                log.exception("%s: after an append", self.name)
         if write.future is not None and not write.future.done():
             if error is Error.NONE:
                 write.future.set_result(None)
@@ -292,15 +373,15 @@ class PartitionRuntime:
         delay_s = _RETRY_FIRST_S
         while True:
             started_ms = self._clock.monotonic_ms()
-            loader = LogLoader(self._plane, self._topic_id, self.partition, self._settings.load_buffer_size, self._metrics)
+            loader = LogLoader(self.name, self._plane, self._topic_id, self.partition, self._settings.load_buffer_size)
             try:
                 async with self._turns:
-                    self._log_end = await loader.load(self.shard.replay)
+                    self._log_end = await loader.load(self.shard)
                 break
             except KafkaError as failure:
-                log.error("__consumer_offsets-%d: can't be loaded: %s; trying again", self.partition, failure)
+                log.error("%s: can't be loaded: %s; trying again", self.name, failure)
             except Exception:
-                log.exception("__consumer_offsets-%d: can't be loaded; trying again", self.partition)
+                log.exception("%s: can't be loaded; trying again", self.name)
             self._metrics.load_errors += 1
             self.status = Status.FAILED
             self.shard.unload()
@@ -308,26 +389,22 @@ class PartitionRuntime:
             delay_s = min(2 * delay_s, _RETRY_MAX_S)
         took_ms = self._clock.monotonic_ms() - started_ms
         self._metrics.loads += 1
+        self._metrics.load_records += loader.records
+        self._metrics.load_records_skipped += loader.skipped
         self._metrics.load_ms += took_ms
         if loader.records:
-            log.info(
-                "__consumer_offsets-%d: loaded %d groups from %d records in %d ms",
-                self.partition,
-                len(self.shard.groups),
-                loader.records,
-                took_ms,
-            )
+            log.info("%s: loaded %s from %d records in %d ms", self.name, self.shard.summary(), loader.records, took_ms)
         self.status = Status.ACTIVE
         self.loading = None
-        for result in self.shard.membership.on_loaded():
+        for result in self.shard.on_loaded():
             self._submit(result, None)
         waiting, self._after_load = self._after_load, []
         for operation in waiting:
             self.run(operation)
-        self._sweep_timer.arm(self._settings.retention_check_ms)
+        self._sweep_timer.arm(self._sweep_ms)
 
     def _sweep(self) -> None:
-        self._sweep_timer.arm(self._settings.retention_check_ms)
+        self._sweep_timer.arm(self._sweep_ms)
         self.run(self.shard.sweep)
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,25 +10,22 @@ from fastlog.coordinator.failures import shown, shown_to_fetch
 from fastlog.coordinator.hashing import partition_of
 from fastlog.coordinator.metrics import Metrics
 from fastlog.coordinator.operation import Environment
+from fastlog.coordinator.partitions import Partitions
 from fastlog.coordinator.producer_ids import ProducerIds
-from fastlog.coordinator.runtime import PartitionRuntime, Status
 from fastlog.coordinator.settings import Settings
-from fastlog.coordinator.timers import TimerQueue
+from fastlog.coordinator.shard import Shard
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from fastlog.coordinator.classic import Message
-    from fastlog.coordinator.operation import Client, Clock, Result
-    from fastlog.coordinator.ports import Log, Topic, Topics
-    from fastlog.coordinator.shard import Shard
-
-log = logging.getLogger("fastlog.groups")
+    from fastlog.coordinator.operation import Client, Clock, Marker, Result
+    from fastlog.coordinator.ports import Log, Topics, Verifier
+    from fastlog.coordinator.runtime import PartitionRuntime
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
-_LOADS_MAX: Final = 4  # partitions that are read at the same time
-_NEW_LOAD_S: Final = 1.0  # how long whoever first needs the topic waits for its empty partitions to be loaded
+_ADDING_FIRST: Final = 5  # TxnOffsetCommit from this version on adds the partition to the transaction by itself (KIP-890)
 
 
 class GroupService:
@@ -49,118 +45,67 @@ class GroupService:
         self.producer_ids = ProducerIds(reserve_block)
         self.settings = Settings.of(values)
         self.metrics = Metrics()
-        self._plane = plane
-        self._topics = topics
-        self._clock = clock
-        self._timers = TimerQueue(clock.monotonic_ms, self._wind)
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ms = 0
-        self._runtimes: list[PartitionRuntime] = []
-        self._opening: asyncio.Task[None] | None = None
-        self._running = False
+        self._verifier: Verifier | None = None
+        self._partitions: Partitions[Shard] = Partitions(
+            OFFSETS_TOPIC,
+            plane,
+            topics,
+            clock,
+            settings=self.settings,
+            sweep_ms=self.settings.retention_check_ms,
+            metrics=self.metrics,
+            count=self.settings.topic_partitions,
+            configs={
+                "cleanup.policy": "compact",
+                "compression.type": "producer",
+                "segment.bytes": str(self.settings.topic_segment_size),
+            },
+        )
+        environment = Environment(self.settings, clock, self._partitions.timers, self.metrics)
+        self._partitions.make = partial(Shard, environment)
 
     # -- life -----------------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begins to load `__consumer_offsets`; requests are answered from now on (COORDINATOR_LOAD_IN_PROGRESS until it is read)."""
-        self._running = True
-        topic = self._topics.find(OFFSETS_TOPIC)
-        if topic is not None:
-            self._open(topic)
+        self._partitions.start()
 
     async def stop(self) -> None:
         """Waits for what is on its way to the log, and sends whoever waits to look for another coordinator."""
-        self._running = False
-        if self._opening is not None:
-            await asyncio.wait({self._opening})
-        await asyncio.gather(*(runtime.close() for runtime in self._runtimes))
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        await self._partitions.stop()
 
     async def ensure_topic(self) -> None:
         """When this returns `__consumer_offsets` exists, and can be used if it is new. Raises KafkaError COORDINATOR_NOT_AVAILABLE."""
-        if self._opening is None:
-            if self._runtimes:
-                return
-            if not self._running:
-                raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
-            self._opening = asyncio.get_running_loop().create_task(self._make_topic())
-        await asyncio.shield(self._opening)
-        if not self._runtimes:
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE)
-
-    async def _make_topic(self) -> None:
-        settings = self.settings
-        configs = {
-            "cleanup.policy": "compact",
-            "compression.type": "producer",
-            "segment.bytes": str(settings.topic_segment_size),
-        }
-        try:
-            topic = await self._topics.ensure_internal_topic(OFFSETS_TOPIC, settings.topic_partitions, configs)
-        except KafkaError as failure:
-            log.error("%s can't be made: %s", OFFSETS_TOPIC, failure)
-        except Exception:
-            log.exception("%s can't be made", OFFSETS_TOPIC)
-        else:
-            self._open(topic)
-            loads = [runtime.loading for runtime in self._runtimes if runtime.loading is not None]
-            await asyncio.wait(loads, timeout=_NEW_LOAD_S)  # there is nothing to read
-        finally:
-            self._opening = None
-
-    def _open(self, topic: Topic) -> None:
-        environment = Environment(self.settings, self._clock, self._timers, self.metrics)
-        turns = asyncio.Semaphore(_LOADS_MAX)
-        self._runtimes = [
-            PartitionRuntime(topic.topic_id, index, self._plane, environment, turns) for index in range(topic.partition_count)
-        ]
-        for runtime in self._runtimes:
-            runtime.load()
-
-    def _wind(self) -> None:
-        """Sets the alarm for the next timer, unless it is early enough already."""
-        next_ms = self._timers.next_ms()
-        if next_ms is None or (self._alarm is not None and self._alarm_ms <= next_ms):
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_ms = next_ms
-        delay_s = max(next_ms - self._clock.monotonic_ms(), 0) / 1000
-        self._alarm = asyncio.get_running_loop().call_later(delay_s, self.tick)
+        await self._partitions.ensure()
 
     def tick(self) -> None:
         """Fires the timers that are due."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._timers.run_due()
-        if self._running:
-            self._wind()
+        self._partitions.tick()
+
+    def verify_with(self, verifier: Verifier) -> None:
+        """Who knows whether a producer may commit offsets in a transaction."""
+        self._verifier = verifier
 
     # -- reading --------------------------------------------------------------------------------------------------------------------
 
     def gauges(self) -> dict[str, int]:
         """How many of each there are now."""
         shards = [runtime.shard for runtime in self._runtimes]
-        gauges = {
+        return {
             "groups": sum(len(shard.groups) for shard in shards),
             "members": sum(shard.member_count for shard in shards),
             "offsets": sum(shard.offsets.count for shard in shards),
-            "timers": self._timers.armed,
+            "transactions": sum(shard.offsets.pending.transactions for shard in shards),
+            **self._partitions.gauges(),
         }
-        for status in Status:
-            gauges[f"partitions_{status.value}"] = sum(runtime.status is status for runtime in self._runtimes)
-        return gauges
 
-    async def _runtime(self, group_id: str) -> PartitionRuntime:
+    @property
+    def _runtimes(self) -> list[PartitionRuntime[Shard]]:
+        return self._partitions.runtimes
+
+    async def _runtime(self, group_id: str) -> PartitionRuntime[Shard]:
         """The group's partition, loaded. Raises KafkaError."""
-        if not self._runtimes or self._opening is not None:
-            await self.ensure_topic()
-        runtime = self._runtimes[partition_of(group_id, len(self._runtimes))]
-        runtime.check()
-        return runtime
+        return await self._partitions.of(group_id)
 
     # -- members --------------------------------------------------------------------------------------------------------------------
 
@@ -221,22 +166,13 @@ class GroupService:
             runtime = await self._runtime(request["group_id"])
             result = await runtime.write(lambda: runtime.shard.offsets.commit(client, request))
         except KafkaError as failure:
-            error = shown(failure.code)
-            return {
-                "topics": [
-                    {
-                        "name": topic["name"],
-                        "topic_id": topic["topic_id"],
-                        "partitions": [{"partition_index": each["partition_index"], "error_code": error} for each in topic["partitions"]],
-                    }
-                    for topic in request["topics"]
-                ]
-            }
+            return _refused(request, shown(failure.code))
         assert result.response is not None
         return result.response
 
     async def fetch_offsets(self, group_id: str, topics: list[Message] | None, *, require_stable: bool) -> list[Message]:
-        """OffsetFetch topics, each with name and id as asked; `topics` None: all. `require_stable`: waits for commits under way.
+        """OffsetFetch topics, each with name and id as asked; `topics` None: all. `require_stable`: waits for commits under way, and
+        gives an error for what an open transaction may change.
 
         Raises KafkaError for what concerns the whole group.
         """
@@ -245,7 +181,7 @@ class GroupService:
             if require_stable:
                 await runtime.settled()
                 runtime.check()
-            return runtime.shard.offsets.fetch(group_id, topics)
+            return runtime.shard.offsets.fetch(group_id, topics, require_stable=require_stable)
         except KafkaError as failure:
             raise KafkaError(shown_to_fetch(failure.code), failure.message) from failure
 
@@ -259,6 +195,64 @@ class GroupService:
             return {"error_code": shown(failure.code)}
         assert result.response is not None
         return result.response
+
+    # -- transactions ---------------------------------------------------------------------------------------------------------------
+
+    def partition_of(self, group_id: str) -> int:
+        """The partition of `__consumer_offsets`, which exists, that a group's offsets are in."""
+        return partition_of(group_id, len(self._runtimes))
+
+    async def commit_offsets_in_transaction(self, client: Client, request: Message) -> Message:
+        """TxnOffsetCommit, as OffsetCommit; `request` has the field names of both."""
+        group_id: str = request["group_id"]
+        if not group_id:
+            return _refused(request, Error.INVALID_GROUP_ID)
+        try:
+            runtime = await self._runtime(group_id)
+            result = await self._commit_in_transaction(runtime, client, request)
+        except KafkaError as failure:
+            return _refused(request, shown(failure.code))
+        assert result.response is not None
+        return result.response
+
+    async def _commit_in_transaction(self, runtime: PartitionRuntime[Shard], client: Client, request: Message) -> Result:
+        offsets = runtime.shard.offsets
+        producer_id: int = request["producer_id"]
+        if offsets.pending.is_ongoing(producer_id):  # the log sees to the epoch
+            return await runtime.write(lambda: offsets.commit_in_transaction(client, request))
+        verification = offsets.pending.verification(producer_id)
+        assert self._verifier is not None
+        error = await self._verifier.verify_offsets(
+            request["transactional_id"],
+            producer_id,
+            request["producer_epoch"],
+            (OFFSETS_TOPIC, runtime.partition),
+            add=client.version >= _ADDING_FIRST,
+        )
+        if error is not Error.NONE:
+            raise KafkaError(error)
+
+        def commit() -> Result:
+            if not offsets.pending.is_verified(producer_id, verification):
+                raise KafkaError(Error.INVALID_TXN_STATE)
+            return offsets.commit_in_transaction(client, request)
+
+        return await runtime.write(commit)
+
+    async def end_transaction(self, partition: int, marker: Marker) -> Error:
+        """Writes the end of a producer's transaction to a partition of `__consumer_offsets`: its offsets hold then, or are dropped."""
+        if not 0 <= partition < len(self._runtimes):
+            return Error.UNKNOWN_TOPIC_OR_PARTITION
+        runtime = self._runtimes[partition]
+        try:
+            runtime.check()
+            runtime.shard.offsets.pending.ending(marker.producer_id)
+            await runtime.write_marker(marker)
+        except KafkaError as failure:
+            return shown(failure.code)
+        return Error.NONE
+
+    # -- topics ---------------------------------------------------------------------------------------------------------------------
 
     def on_topic_deleted(self, name: str) -> None:
         """Offsets of a deleted topic go too, in the background; those in partitions that are being loaded, when they have been."""
@@ -292,7 +286,7 @@ class GroupService:
 
     async def delete_groups(self, group_ids: list[str]) -> list[Message]:
         """DeleteGroups results, one for each group that is named."""
-        by_runtime: dict[PartitionRuntime, list[str]] = {}
+        by_runtime: dict[PartitionRuntime[Shard], list[str]] = {}
         results: list[Message] = []
         for group_id in dict.fromkeys(group_ids):
             try:
@@ -303,7 +297,7 @@ class GroupService:
             results += deleted
         return results
 
-    async def _delete_groups(self, runtime: PartitionRuntime, group_ids: list[str]) -> list[Message]:
+    async def _delete_groups(self, runtime: PartitionRuntime[Shard], group_ids: list[str]) -> list[Message]:
         try:
             result = await runtime.write(lambda: runtime.shard.delete_groups(group_ids))
         except KafkaError as failure:
@@ -311,6 +305,20 @@ class GroupService:
         assert result.response is not None
         results: list[Message] = result.response["results"]
         return results
+
+
+def _refused(request: Message, error: Error) -> Message:
+    """The same error for every partition of a commit."""
+    return {
+        "topics": [
+            {
+                "name": topic["name"],
+                "topic_id": topic["topic_id"],
+                "partitions": [{"partition_index": each["partition_index"], "error_code": error} for each in topic["partitions"]],
+            }
+            for topic in request["topics"]
+        ]
+    }
 
 
 def _answer(future: asyncio.Future[Message], message: Message) -> None:

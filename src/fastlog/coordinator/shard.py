@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastlog.coordinator.classic import ClassicGroup, Message, State
 from fastlog.coordinator.joining import Joining
 from fastlog.coordinator.membership import Membership
 from fastlog.coordinator.offsets import Offsets
-from fastlog.coordinator.operation import Environment, Result
-from fastlog.coordinator.rebalance import Rebalancer, Run
-from fastlog.coordinator.records import CoordinatorRecord, GroupRecord, OffsetRecord
+from fastlog.coordinator.operation import Environment, Result, Run
+from fastlog.coordinator.rebalance import Rebalancer
+from fastlog.coordinator.records import CoordinatorRecord, GroupRecord, OffsetRecord, decode, encode
 from fastlog.protocol.errors import Error, KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 log = logging.getLogger("fastlog.groups")
 
@@ -32,11 +36,36 @@ class Shard:
     def member_count(self) -> int:
         return sum(len(group.members) for group in self.groups.values())
 
-    def replay(self, record: CoordinatorRecord) -> None:
+    # -- the log, see StateMachine --------------------------------------------------------------------------------------------------
+
+    def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
+        return encode(record)
+
+    def decode(self, key: bytes, value: bytes | None) -> CoordinatorRecord | None:
+        return decode(key, value)
+
+    def begin(self, records: Sequence[CoordinatorRecord]) -> None:
+        self.offsets.begin(records)
+
+    def end(self, records: Sequence[CoordinatorRecord]) -> None:
+        self.offsets.end(records)
+
+    def replay(self, record: CoordinatorRecord, offset: int = 0, producer_id: int = -1) -> None:
         if isinstance(record, OffsetRecord):
-            self.offsets.replay(record)
+            self.offsets.replay(record, offset, producer_id)
         else:
             self.membership.replay(record)
+
+    def replay_marker(self, producer_id: int, commit: bool) -> None:
+        self.offsets.end_transaction(producer_id, commit)
+
+    def on_loaded(self) -> list[Result]:
+        return self.membership.on_loaded()
+
+    def summary(self) -> str:
+        return f"{len(self.groups)} groups"
+
+    # -- groups and offsets ---------------------------------------------------------------------------------------------------------
 
     def delete_groups(self, group_ids: list[str]) -> Result:
         """DeleteGroups results in the response's `results`; the groups are dead at once, and gone when the log has it."""
