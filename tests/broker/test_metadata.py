@@ -206,8 +206,8 @@ def test_api_versions(tmp_path: Path, version: int) -> None:
             assert shown == {key: api.advertised for key, api in API_BY_KEY.items() if api.advertised is not None}
             assert shown[0] == (0, 13), "older librdkafka does not compress otherwise (KAFKA-18659)"
             if version >= 3:
-                assert [f["name"] for f in response["finalized_features"]] == ["metadata.version"]
-                assert response["finalized_features"][0]["max_version_level"] == 30
+                levels = {f["name"]: f["max_version_level"] for f in response["finalized_features"]}
+                assert levels == {"metadata.version": 30, "transaction.version": 2}
                 assert response["finalized_features_epoch"] > 0
                 lowest = {f["name"]: f["min_version"] for f in response["supported_features"]}
                 assert lowest["metadata.version"] == 7

@@ -359,6 +359,32 @@ class FakeLog:
         return FakePositions(at.start, at.end, at.offline)
 
 
+class TransactionLog(FakeLog):
+    """`__transaction_state` in memory; markers to all other topics are noted. `fail_markers`: what the next ones end with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.markers: list[tuple[UUID, int, int, int, bool]] = []
+        self.fail_markers = Error.NONE
+        self.marker_gate: asyncio.Event | None = None
+
+    async def write_txn_marker(
+        self,
+        topic_id: UUID,
+        partition: int,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        coordinator_epoch: int,
+        commit: bool,
+        version: int = 1,
+    ) -> Outcome:
+        await (self.marker_gate.wait() if self.marker_gate is not None else asyncio.sleep(0))
+        if self.fail_markers is Error.NONE:
+            self.markers.append((topic_id, partition, producer_id, producer_epoch, commit))
+        return Outcome(self.fail_markers)
+
+
 @dataclass(frozen=True)
 class FakeTopic:
     name: str

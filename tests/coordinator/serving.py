@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from fastlog.coordinator.operation import Client
 from fastlog.coordinator.records import NO_TOPIC_ID as NO_ID
 from fastlog.coordinator.service import GroupService
-from tests.coordinator.fakes import FakeClock, FakeLog, FakeTopics, Message, subscription
+from fastlog.coordinator.transactions.service import TransactionService
+from tests.coordinator.fakes import FakeClock, FakeLog, FakeTopics, Message, TransactionLog, subscription
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -34,8 +35,16 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 class Served:
     """A service of three partitions unless told otherwise; time passes by `advance`."""
 
-    def __init__(self, log: FakeLog | None = None, topics: FakeTopics | None = None, values: Mapping[str, Any] | None = None) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self,
+        log: FakeLog | None = None,
+        topics: FakeTopics | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
+        transaction_log: TransactionLog | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.clock = clock or FakeClock()
         self.log = log or FakeLog()
         self.topics = topics or FakeTopics(t=4, u=1)
         self.blocks = 0
@@ -46,6 +55,16 @@ class Served:
             self.clock,
             reserve_block=self.reserve_block,
         )
+        self.transaction_log = transaction_log or TransactionLog()
+        self.transactions = TransactionService(
+            self.transaction_log,
+            self.topics,
+            {"transaction.state.log.num.partitions": 2} | dict(values or {}),
+            self.clock,
+            producer_ids=self.service.producer_ids,
+            offsets=self.service,
+        )
+        self.service.verify_with(self.transactions)
 
     async def reserve_block(self) -> range:
         await asyncio.sleep(0)
@@ -53,11 +72,16 @@ class Served:
         return range((self.blocks - 1) * 1000, self.blocks * 1000)
 
     async def __aenter__(self) -> Self:
-        await self.service.start()
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.transactions.stop()
         await self.service.stop()
+
+    async def start(self) -> None:
+        await self.service.start()
+        await self.transactions.start()
 
     async def loaded(self) -> None:
         """Waits until all partitions are."""
@@ -67,12 +91,13 @@ class Served:
     async def advance(self, ms: int) -> None:
         self.clock.at_ms += ms
         self.service.tick()
+        self.transactions.tick()
         await turns()
 
     async def restarted(self) -> Served:
         """Another service on the same log, loaded."""
-        other = Served(self.log, self.topics)
-        await other.service.start()
+        other = Served(self.log, self.topics, transaction_log=self.transaction_log)
+        await other.start()
         await other.loaded()
         return other
 

@@ -26,8 +26,10 @@ from fastlog.protocol.schema import Field, Schema
 KAFKA_LIBS = Path(os.environ.get("FASTLOG_KAFKA_HOME", Path(sys.prefix) / "share/kafka")) / "libs"
 KAFKA = KAFKA_LIBS / "kafka-clients-4.3.0.jar"
 KAFKA_GROUPS = KAFKA_LIBS / "kafka-group-coordinator-4.3.0.jar"
+KAFKA_TRANSACTIONS = KAFKA_LIBS / "kafka-transaction-coordinator-4.3.0.jar"
 
 GROUP_LOG = ("offset_commit_key", "offset_commit_value", "group_metadata_key", "group_metadata_value")
+TRANSACTION_LOG = ("transaction_log_key", "transaction_log_value")
 
 
 def snake(name: str) -> str:
@@ -42,8 +44,8 @@ def camel(name: str) -> str:
 
 
 def in_kio(found: Schema) -> bool:
-    """kio has the client's messages, not what the group coordinator stores."""
-    return found.name not in GROUP_LOG
+    """kio has the client's messages, not what the coordinators store."""
+    return found.name not in (*GROUP_LOG, *TRANSACTION_LOG)
 
 
 @cache
@@ -105,7 +107,7 @@ def kio_inner(annotation: Any) -> Any:
 @cache
 def kafka_definition(name: str) -> str:
     """The text of Kafka's definition of a message ("FetchRequest"), with its comments taken out."""
-    for jar in (KAFKA, KAFKA_GROUPS):
+    for jar in (KAFKA, KAFKA_GROUPS, KAFKA_TRANSACTIONS):
         with zipfile.ZipFile(jar) as archive:
             path = f"common/message/{name}.json"
             if path in archive.namelist():

@@ -110,6 +110,8 @@ def kafka_class(found: Schema) -> str:
     name = oracles.kafka_name(found)
     if found.name in oracles.GROUP_LOG:
         return f"org.apache.kafka.coordinator.group.generated.{name}"
+    if found.name in oracles.TRANSACTION_LOG:
+        return f"org.apache.kafka.coordinator.transaction.generated.{name}"
     data = "" if found.name.startswith("consumer_protocol") else "Data"
     return f"org.apache.kafka.common.message.{name}{data}"
 

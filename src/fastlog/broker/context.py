@@ -78,3 +78,5 @@ class Context:
     clock: Clock
     coordinator: Any = None
     """The group coordinator (fastlog.coordinator), which its own handlers know the type of."""
+    transactions: Any = None
+    """The transaction coordinator, likewise."""

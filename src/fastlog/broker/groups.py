@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
     from fastlog.coordinator.service import GroupService
 
-NO_TRANSACTIONS = "this broker has no transactions yet: producers have to run without transactional.id"
-
 
 def coordinator_of(ctx: Context) -> GroupService:
     service: GroupService = ctx.coordinator

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fastlog.broker.options import ServeOptions
     from fastlog.broker.plane import DataPlane, ListenAddress, PlaneFacts, Request, TxnCheck
     from fastlog.coordinator.service import GroupService
+    from fastlog.coordinator.transactions.service import TransactionService
     from fastlog.metadata.store import MetadataStore
     from fastlog.metrics import Sample
     from fastlog.storage.flushes import Verdict
@@ -102,6 +103,8 @@ class Broker:
         self._dispatcher: Dispatcher | None = None
         self._topics: TopicManager | None = None
         self._coordinator: GroupService | None = None
+        self._transactions: TransactionService | None = None
+        self._checks: set[asyncio.Task[None]] = set()
         self._directories: list[DataDirectory] = []
         self._retention: Retention | None = None
         self._kept_relics: list[str] = []
@@ -158,7 +161,9 @@ class Broker:
         cluster = Cluster(cluster_id, node_id, endpoints, configs.get("broker.rack"))
         context = Context(plane, store, topics, configs, cluster, logging.getLogger("fastlog.request"), Clock())
         self._coordinator = context.coordinator = self._make_coordinator(context)
+        self._transactions = context.transactions = self._make_transactions(context, self._coordinator)
         await self._coordinator.start()
+        await self._transactions.start()
         self.context = context
         self._dispatcher = Dispatcher(context)
         self._retention = Retention(context)
@@ -185,8 +190,22 @@ class Broker:
         self._dispatcher.submit(request)
 
     def _check_transaction(self, check: TxnCheck) -> None:
-        """No transaction can have been begun."""
-        self._plane.txn_checked(check.token, [Error.INVALID_TXN_STATE] * len(check.partitions))
+        task = asyncio.get_running_loop().create_task(self._answer_check(check))
+        self._checks.add(task)
+        task.add_done_callback(self._checks.discard)
+
+    async def _answer_check(self, check: TxnCheck) -> None:
+        errors = [Error.COORDINATOR_NOT_AVAILABLE] * len(check.partitions)
+        try:
+            partitions = [(topic, index) for _, topic, index in check.partitions]
+            assert self._transactions is not None  # nothing is received before `accept`
+            errors = await self._transactions.check(
+                check.transactional_id, check.producer_id, check.producer_epoch, partitions, add=check.add
+            )
+        except Exception:
+            log.exception("a check of transactional id %r failed", check.transactional_id)
+        finally:
+            self._plane.txn_checked(check.token, errors)
 
     async def _open_directories(self) -> list[DataDirectory]:
         paths = [await asyncio.to_thread(path.resolve) for path in self._options.data]
@@ -255,6 +274,15 @@ class Broker:
         context.topics.on_delete(service.on_topic_deleted)
         return service
 
+    def _make_transactions(self, context: Context, groups: GroupService) -> TransactionService:
+        from fastlog.coordinator.transactions.service import TransactionService
+
+        service = TransactionService(
+            context.plane, context.topics, context.configs.values, context.clock, producer_ids=groups.producer_ids, offsets=groups
+        )
+        groups.verify_with(service)
+        return service
+
     async def _serve_metrics(self, host: str, port: int) -> int:
         from fastlog.metrics import MetricsServer
 
@@ -272,6 +300,7 @@ class Broker:
         assert self._topics is not None
         assert self._dispatcher is not None
         assert self._coordinator is not None
+        assert self._transactions is not None
         yield from shard_samples(self._plane.stats())
         yield Sample("fastlog_topics", len(self._topics))
         yield Sample("fastlog_control_requests_total", self._dispatcher.requests, (), counter=True)
@@ -280,18 +309,22 @@ class Broker:
         yield from counter_samples("fastlog_group_", self._coordinator.metrics)
         for name, value in self._coordinator.gauges().items():
             yield Sample(f"fastlog_group_{name}", value)
+        yield from counter_samples("fastlog_transaction_", self._transactions.metrics)
+        for name, value in self._transactions.gauges().items():
+            yield Sample(f"fastlog_transaction_{name}", value)
         yield from process_samples()
 
     async def stop(self) -> None:
         """Ends everything in order, within fastlog.shutdown.timeout.ms and what closing the partitions takes."""
         context, dispatcher = self.context, self._dispatcher
-        if context is None or dispatcher is None or self._topics is None or self._coordinator is None:
+        if context is None or dispatcher is None or self._topics is None or self._coordinator is None or self._transactions is None:
             await self._undo.aclose()
             return
         if self._retention is not None:
             await self._retention.stop()
         timeout_ms = context.configs.get("fastlog.shutdown.timeout.ms")
         drained = asyncio.ensure_future(self._plane.drain(timeout_ms))
+        await self._transactions.stop()
         await self._coordinator.stop()  # sends those who wait for their group on their way, so that draining can end
         cut = await drained
         if cut:

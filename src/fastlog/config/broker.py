@@ -9,6 +9,13 @@ from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Ty
 from fastlog.config.topic import TOPIC_KEYS
 
 _FIXED: Final = (
+    Key(
+        "add.partitions.to.txn.retry.backoff.max.ms",
+        Type.INT,
+        "100",
+        "How long a producer that begins a transaction waits for the one before to be complete.",
+        at_least(0),
+    ),
     Key("advertised.listeners", Type.LIST, None, "What clients are told to connect to, by listener (--advertise)."),
     Key("auto.create.topics.enable", Type.BOOLEAN, "true", "Create a topic when a client asks for the metadata of one that is not there."),
     Key("broker.rack", Type.STRING, None, "The rack that this broker stands in, as clients are told."),
@@ -76,6 +83,35 @@ _FIXED: Final = (
     Key("quota.window.num", Type.INT, "11", "Samples kept of each client's bytes and time, for its quotas.", at_least(1)),
     Key("quota.window.size.seconds", Type.INT, "1", "Length of one of these samples.", at_least(1)),
     Key("socket.request.max.bytes", Type.INT, "104857600", "Longest request; a longer one closes its connection.", at_least(1)),
+    Key(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        Type.INT,
+        "10000",
+        "Time between two looks for transactions that have been open for longer than their producers said.",
+        at_least(1),
+    ),
+    Key("transaction.max.timeout.ms", Type.INT, "900000", "Longest time-out that a transactional producer may ask for.", at_least(1)),
+    Key(
+        "transaction.partition.verification.enable",
+        Type.BOOLEAN,
+        "true",
+        "Whether a producer's first write to a partition is checked to be part of its transaction.",
+    ),
+    Key(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        Type.INT,
+        "3600000",
+        "Time between two looks for transactional ids to forget.",
+        at_least(1),
+    ),
+    Key("transaction.state.log.load.buffer.size", Type.INT, "5242880", "Bytes read at a time while transactions are loaded.", at_least(1)),
+    Key("transaction.state.log.num.partitions", Type.INT, "50", "Partitions of __transaction_state, when it is made.", at_least(1)),
+    Key(
+        "transaction.state.log.segment.bytes", Type.INT, "104857600", "segment.bytes of __transaction_state, when it is made.", at_least(1)
+    ),
+    Key(
+        "transactional.id.expiration.ms", Type.INT, "604800000", "How long a transactional id that nobody uses is remembered.", at_least(1)
+    ),
     Key("telemetry.max.bytes", Type.INT, "1048576", "Most bytes of metrics that a client may push at once (KIP-714).", at_least(1)),
 )
 

@@ -112,9 +112,13 @@ class Partitions(Generic[Machine]):
         """The partition of a key, loaded. Raises KafkaError."""
         if not self.runtimes or self._opening is not None:
             await self.ensure()
-        runtime = self.runtimes[partition_of(key, len(self.runtimes))]
+        runtime = self.holding(key)
         runtime.check()
         return runtime
+
+    def holding(self, key: str) -> PartitionRuntime[Machine]:
+        """The partition of a key, in whatever status; the topic exists."""
+        return self.runtimes[partition_of(key, len(self.runtimes))]
 
     def gauges(self) -> dict[str, int]:
         """How many timers are armed, and how many partitions are in each status."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from fastlog.coordinator.operation import Marker
     from fastlog.protocol.errors import Error
 
 
@@ -86,4 +87,19 @@ class Verifier(Protocol):
         self, transactional_id: str, producer_id: int, producer_epoch: int, partition: tuple[str, int], *, add: bool
     ) -> Error:
         """Whether the partition (topic, index) is in the producer's transaction; `add`: puts it there."""
+        ...
+
+
+class OffsetsLog(Protocol):
+    """The group coordinator, as far as the transaction coordinator uses it."""
+
+    async def ensure_topic(self) -> None:
+        """When this returns `__consumer_offsets` exists. Raises KafkaError."""
+
+    def partition_of(self, group_id: str) -> int:
+        """The partition of `__consumer_offsets`, which exists, that a group's offsets are in."""
+        ...
+
+    async def end_transaction(self, partition: int, marker: Marker) -> Error:
+        """Writes the end of a producer's transaction to a partition of `__consumer_offsets`."""
         ...

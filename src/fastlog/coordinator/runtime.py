@@ -111,6 +111,11 @@ class PartitionRuntime(Generic[Machine]):
         self._after_load: list[Callable[[], Result]] = []
         self._sweep_timer = host.timers.timer(self._sweep)
 
+    @property
+    def leader_epoch(self) -> int:
+        positions = self._plane.positions(self._topic_id, self.partition)
+        return -1 if positions is None else positions.leader_epoch
+
     # -- operations -----------------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:

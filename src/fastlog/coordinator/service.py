@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from fastlog.coordinator.runtime import PartitionRuntime
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
-_ADDING_FIRST: Final = 5  # TxnOffsetCommit from this version on adds the partition to the transaction by itself (KIP-890)
+_ABORTABLE_FIRST: Final = 4  # TxnOffsetCommit from this version on knows TRANSACTION_ABORTABLE
+_ADDING_FIRST: Final = 5  # and adds the partition to the transaction by itself (KIP-890)
 
 
 class GroupService:
@@ -229,6 +230,8 @@ class GroupService:
             (OFFSETS_TOPIC, runtime.partition),
             add=client.version >= _ADDING_FIRST,
         )
+        if error is Error.TRANSACTION_ABORTABLE and client.version < _ABORTABLE_FIRST:
+            error = Error.INVALID_TXN_STATE
         if error is not Error.NONE:
             raise KafkaError(error)
 

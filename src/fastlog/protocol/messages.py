@@ -78,6 +78,8 @@ _DATA_FILES = {
     "offset_commit_value": "group_log",
     "group_metadata_key": "group_log",
     "group_metadata_value": "group_log",
+    "transaction_log_key": "transaction_log",
+    "transaction_log_value": "transaction_log",
 }
 
 

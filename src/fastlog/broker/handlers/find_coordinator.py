@@ -1,18 +1,16 @@
-"""FindCoordinator v0-6: which broker coordinates a group. There is one broker: this one, once `__consumer_offsets` exists."""
+"""FindCoordinator v0-6: which broker coordinates a group or transactional id. There is one broker: this one, once its topic exists."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from fastlog.broker.groups import NO_TRANSACTIONS, coordinator_of
+from fastlog.broker.groups import coordinator_of
+from fastlog.broker.transactions import transactions_of
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
     from fastlog.protocol.messages import Message
-
-log = logging.getLogger("fastlog.groups")
 
 _GROUP = 0
 _TRANSACTION = 1
@@ -30,14 +28,13 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
 
 
 async def _find(ctx: Context, request: RequestContext, key_type: int) -> tuple[Error, str | None]:
-    if key_type == _TRANSACTION:
-        # The one code that every client takes as final here; with others librdkafka asks again for ever.
-        log.warning("%s (client id %r) looks for a transaction coordinator: %s", request.peer, request.client_id, NO_TRANSACTIONS)
-        return Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, NO_TRANSACTIONS
-    if key_type != _GROUP:
+    if key_type not in (_GROUP, _TRANSACTION):
         return Error.INVALID_REQUEST, f"no coordinator of type {key_type} here"
     try:
-        await coordinator_of(ctx).ensure_topic()
+        if key_type == _TRANSACTION:
+            await transactions_of(ctx).ensure_topic()
+        else:
+            await coordinator_of(ctx).ensure_topic()
     except KafkaError as failure:
         return failure.code, failure.message or "the coordinator is not available"
     return Error.NONE, None

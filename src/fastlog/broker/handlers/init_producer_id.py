@@ -1,11 +1,12 @@
-"""InitProducerId v0-5: a producer id for an idempotent producer."""
+"""InitProducerId v0-5: a producer id for an idempotent producer, and the next epoch for a transactional one."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from fastlog.broker.groups import NO_TRANSACTIONS, coordinator_of
+from fastlog.broker.groups import coordinator_of
+from fastlog.broker.transactions import fenced_before, transactions_of
 from fastlog.metadata.store import ConflictError, StoreError
 from fastlog.protocol.errors import Error
 
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastlog.groups")
 
 _NONE = -1  # a producer id or epoch that is not given
+_FENCED_FIRST = 4
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    if (message["producer_id"] == _NONE) != (message["producer_epoch"] == _NONE):
+    producer_id, epoch = message["producer_id"], message["producer_epoch"]
+    if (producer_id == _NONE) != (epoch == _NONE):
         return _refused(Error.INVALID_REQUEST)
     transactional_id = message["transactional_id"]
     if transactional_id is not None:
-        if not transactional_id:
-            return _refused(Error.INVALID_REQUEST)
-        # The code that clients take as final; they were told so by FindCoordinator already.
-        log.warning("%s (client id %r), transactional id %r: %s", request.peer, request.client_id, transactional_id, NO_TRANSACTIONS)
-        return _refused(Error.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        expected = None if producer_id == _NONE else (producer_id, epoch)
+        response = await transactions_of(ctx).init_producer(transactional_id, message["transaction_timeout_ms"], expected)
+        return response | {"error_code": fenced_before(response["error_code"], request.version, _FENCED_FIRST)}
     # As Kafka: without a transactional id a producer that lost its place gets a new id, whatever id and epoch it had.
     try:
         producer_id = await coordinator_of(ctx).producer_ids.next_id()
