@@ -11,14 +11,14 @@ from fastlog.coordinator.classic import ClassicGroup, State
 from fastlog.coordinator.metrics import Metrics
 from fastlog.coordinator.operation import Client, Environment, Result
 from fastlog.coordinator.records import NO_TOPIC_ID, decode, encode
-from fastlog.coordinator.settings import Settings
+from fastlog.coordinator.settings import GroupSettings, Settings
 from fastlog.coordinator.shard import Shard
 from fastlog.coordinator.timers import TimerQueue
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.records import build_end_marker, iter_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Message = dict[str, Any]
 EPOCH_MS = 1_700_000_000_000
@@ -64,12 +64,15 @@ def subscription(*topics: str) -> bytes:
 class Bench:
     """One shard, whose log takes records at once, or when told to (`hold`), or fails them (`failing`)."""
 
-    def __init__(self, clock: FakeClock | None = None, **settings: Any) -> None:
+    def __init__(self, clock: FakeClock | None = None, topics: FakeTopics | None = None, **settings: Any) -> None:
         self.clock = clock or FakeClock()
+        self.topics = topics or FakeTopics(t=3, u=3)
         self.metrics = Metrics()
         self.timers = TimerQueue(self.clock.monotonic_ms)
         self.settings = Settings(**settings)
-        self.shard = Shard(Environment(self.settings, self.clock, self.timers, self.metrics), self.run)
+        self.shard = Shard(
+            Environment(self.settings, self.clock, self.timers, self.metrics, self.topics, GroupSettings(self.settings)), self.run
+        )
         self.log: list[tuple[bytes, bytes | None]] = []
         self.hold = False
         self.failing = Error.NONE
@@ -83,6 +86,9 @@ class Bench:
             if result.done is not None:
                 result.done(Error.NONE)
             return result
+        if result.at_once and result.replay:
+            for record in result.records:
+                self.shard.replay(record)
         self.shard.offsets.begin(result.records)
         self.held.append(result)
         if not self.hold:
@@ -96,7 +102,7 @@ class Bench:
             self.shard.offsets.end(result.records)
             if self.failing is Error.NONE:
                 self.log += [encode(record) for record in result.records]
-                if result.replay:
+                if result.replay and not result.at_once:
                     for record in result.records:
                         self.shard.replay(record)
             if result.done is not None:
@@ -112,7 +118,7 @@ class Bench:
 
     def restarted(self, **settings: Any) -> Bench:
         """What a new coordinator makes of the log."""
-        bench = Bench(self.clock, **settings)
+        bench = Bench(self.clock, self.topics, **settings)
         bench.log = list(self.log)
         for key, value in self.log:
             record = decode(key, value)
@@ -151,7 +157,7 @@ class Bench:
             "reason": None,
         }
         waiting = Waiting()
-        self.execute(self.shard.joining.join(Client(version, client_id, "/127.0.0.1"), request, waiting))
+        self.execute(self.shard.join(Client(version, client_id, "/127.0.0.1"), request, waiting))
         return waiting
 
     def join_twice(self, group_id: str = "g", **kwargs: Any) -> tuple[str, Waiting]:
@@ -181,12 +187,12 @@ class Bench:
             "assignments": [{"member_id": key, "assignment": value} for key, value in (assignments or {}).items()],
         }
         waiting = Waiting()
-        self.execute(self.shard.membership.sync(request, waiting))
+        self.execute(self.shard.sync(request, waiting))
         return waiting
 
     def heartbeat(self, member_id: str, generation: int, *, group_id: str = "g", instance: str | None = None) -> Error:
         request = {"group_id": group_id, "generation_id": generation, "member_id": member_id, "group_instance_id": instance}
-        return self.shard.membership.heartbeat(request)
+        return self.shard.heartbeat(request)
 
     def leave(self, *members: str | tuple[str, str | None], group_id: str = "g") -> list[Error]:
         identities = [(member, None) if isinstance(member, str) else member for member in members]
@@ -194,9 +200,61 @@ class Bench:
             "group_id": group_id,
             "members": [{"member_id": member, "group_instance_id": instance, "reason": None} for member, instance in identities],
         }
-        result = self.execute(self.shard.membership.leave(request))
+        result = self.execute(self.shard.leave(request))
         assert result.response is not None
         return [member["error_code"] for member in result.response["members"]]
+
+    def beat(
+        self,
+        member_id: str,
+        epoch: int,
+        *topics: str,
+        group_id: str = "c",
+        owned: Mapping[str, Iterable[int]] | None = None,
+        regex: str | None = None,
+        instance: str | None = None,
+        assignor: str | None = None,
+        rebalance: int = -1,
+        version: int = 1,
+        client_id: str = "client",
+    ) -> Message:
+        """ConsumerGroupHeartbeat: its response. `owned`: partitions by topic name. Raises KafkaError."""
+        joins = epoch == 0
+        request = {
+            "group_id": group_id,
+            "member_id": member_id,
+            "member_epoch": epoch,
+            "instance_id": instance,
+            "rack_id": None,
+            "rebalance_timeout_ms": 60_000 if joins and rebalance == -1 else rebalance,
+            "subscribed_topic_names": list(topics) if topics or (joins and regex is None) else None,
+            "subscribed_topic_regex": regex,
+            "server_assignor": assignor,
+            "topic_partitions": [] if joins else None if owned is None else self.owned(owned),
+        }
+        result = self.execute(self.shard.heartbeats.heartbeat(Client(version, client_id, "/127.0.0.1"), request))
+        assert result.response is not None
+        return result.response
+
+    def owned(self, partitions: Mapping[str, Iterable[int]]) -> list[Message]:
+        """TopicPartitions of topics by name."""
+        return [{"topic_id": self.topics.topics[name].topic_id, "partitions": list(indexes)} for name, indexes in partitions.items()]
+
+    def assigned(self, response: Message) -> dict[str, list[int]] | None:
+        """The assignment in a ConsumerGroupHeartbeat response, by topic name."""
+        if response.get("assignment") is None:
+            return None
+        names = {topic.topic_id: name for name, topic in self.topics.topics.items()}
+        return {names[each["topic_id"]]: sorted(each["partitions"]) for each in response["assignment"]["topic_partitions"]}
+
+    def change_topic(self, name: str, partitions: int) -> None:
+        """A topic is new or has more partitions; with 0, it is gone."""
+        created = name not in self.topics.topics
+        if partitions:
+            self.topics.put(name, partitions)
+        else:
+            self.topics.remove(name)
+        self.shard.consumers.on_topic_change(name, created=created)
 
     def commit(
         self,
@@ -397,6 +455,7 @@ class FakeTopics:
 
     def __init__(self, **topics: int) -> None:
         self.topics = {name: FakeTopic(name, uuid4(), count) for name, count in topics.items()}
+        self.version = 1
         self.made: list[tuple[str, int, dict[str, str]]] = []
         self.fail = False
 
@@ -404,6 +463,20 @@ class FakeTopics:
         return self.topics.get(name)
 
     find = get
+
+    def all(self) -> Iterator[FakeTopic]:
+        return iter(list(self.topics.values()))
+
+    def put(self, name: str, partitions: int) -> FakeTopic:
+        """A topic is new, or has more partitions."""
+        before = self.topics.get(name)
+        self.version += 1
+        topic = self.topics[name] = FakeTopic(name, uuid4() if before is None else before.topic_id, partitions)
+        return topic
+
+    def remove(self, name: str) -> None:
+        self.version += 1
+        del self.topics[name]
 
     def by_id(self, topic_id: UUID) -> FakeTopic | None:
         return next((topic for topic in self.topics.values() if topic.topic_id == topic_id), None)

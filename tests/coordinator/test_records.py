@@ -138,7 +138,7 @@ def test_reads_every_version_of_a_group(version: int) -> None:
 
 
 def test_other_kinds_are_left_alone() -> None:
-    assert decode(b"\x00\x03anything", b"at all") is None
+    assert decode(b"\x00\x09anything", b"at all") is None
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,21 @@ KAFKA = KAFKA_LIBS / "kafka-clients-4.3.0.jar"
 KAFKA_GROUPS = KAFKA_LIBS / "kafka-group-coordinator-4.3.0.jar"
 KAFKA_TRANSACTIONS = KAFKA_LIBS / "kafka-transaction-coordinator-4.3.0.jar"
 
-GROUP_LOG = ("offset_commit_key", "offset_commit_value", "group_metadata_key", "group_metadata_value")
+GROUP_LOG = tuple(
+    f"{name}_{part}"
+    for part in ("key", "value")
+    for name in (
+        "offset_commit",
+        "group_metadata",
+        "consumer_group_metadata",
+        "consumer_group_partition_metadata",
+        "consumer_group_member_metadata",
+        "consumer_group_target_assignment_metadata",
+        "consumer_group_target_assignment_member",
+        "consumer_group_current_member_assignment",
+        "consumer_group_regular_expression",
+    )
+)
 TRANSACTION_LOG = ("transaction_log_key", "transaction_log_value")
 
 

@@ -61,6 +61,8 @@ HANDLERS: dict[int, str] = {
     64: "unregister_broker",
     65: "describe_transactions",
     66: "list_transactions",
+    68: "consumer_group_heartbeat",
+    69: "consumer_group_describe",
     71: "get_telemetry_subscriptions",
     72: "push_telemetry",
     74: "list_config_resources",

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
     from fastlog.coordinator.service import GroupService
 
+ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
+"""What may be done with a group when nothing is forbidden: bits of AclOperation READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS."""
+
 
 def coordinator_of(ctx: Context) -> GroupService:
     service: GroupService = ctx.coordinator

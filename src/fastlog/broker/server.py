@@ -270,8 +270,14 @@ class Broker:
                 log.error("no producer ids: %s", error)
                 raise KafkaError(Error.COORDINATOR_LOAD_IN_PROGRESS) from error  # clients try again
 
-        service = GroupService(context.plane, context.topics, context.configs.values, context.clock, reserve_block=reserve_block)
+        configs = context.configs
+        service = GroupService(
+            context.plane, context.topics, configs.values, context.clock, reserve_block=reserve_block, group_value=configs.group_value
+        )
+        configs.on_change(service.on_settings_change)
+        configs.groups.on_change(service.on_settings_change)
         context.topics.on_delete(service.on_topic_deleted)
+        context.topics.on_change(service.on_topic_change)
         return service
 
     def _make_transactions(self, context: Context, groups: GroupService) -> TransactionService:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid4
 
 from fastlog.broker.partitions import Partition, Topic
@@ -37,6 +37,10 @@ OPENING_MAX = 256
 """Partitions that are opened, closed or deleted at the same time."""
 
 
+class TopicListener(Protocol):
+    def __call__(self, name: str, *, created: bool) -> None: ...
+
+
 class TopicManager:
     """All methods belong to the event loop's thread."""
 
@@ -58,6 +62,7 @@ class TopicManager:
         """By data directory's id: the logs that begin inside a segment, as its checkpoint has them."""
         self._saving_starts = asyncio.Lock()
         self._on_delete: list[Callable[[str], None]] = []
+        self._on_change: list[TopicListener] = []
         configs.on_change(self._push_all)
 
     # ---- reading ----
@@ -77,6 +82,19 @@ class TopicManager:
 
     def __len__(self) -> int:
         return len(self._topics)
+
+    @property
+    def version(self) -> int:
+        """Of all that is known of topics: grows with every change, over restarts too."""
+        return self.store.revision
+
+    def on_change(self, listener: TopicListener) -> None:
+        """To be called when a topic came, got more partitions, or is not seen by clients any more."""
+        self._on_change.append(listener)
+
+    def _changed(self, name: str, *, created: bool = False) -> None:
+        for listener in self._on_change:
+            listener(name, created=created)
 
     def on_delete(self, listener: Callable[[str], None]) -> None:
         """To be called with the name of each topic that was deleted."""
@@ -146,6 +164,7 @@ class TopicManager:
                 await self._remove(topic)
                 raise
             self.add(topic)
+            self._changed(name, created=True)
             return topic
 
     async def ensure_internal_topic(self, name: str, partitions: int, configs: Mapping[str, str]) -> Topic:
@@ -246,6 +265,7 @@ class TopicManager:
                 raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
             await self._save(topic, topic.record(deleting=True))
             del self._topics[topic.name], self._by_id[topic.topic_id]
+            self._changed(topic.name)
             await self.plane.unpublish_topic(topic.topic_id)
             await self._remove(topic)
             del self._collisions[collision_key(topic.name)]
@@ -300,6 +320,7 @@ class TopicManager:
             except KafkaError:
                 await self._take_back(topic)
                 raise
+            self._changed(topic.name)
 
     async def _take_back(self, topic: Topic) -> None:
         """Removes partitions that could not all be made."""

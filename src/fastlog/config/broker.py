@@ -5,8 +5,27 @@ from __future__ import annotations
 from typing import Final
 
 from fastlog.config.kept import KEPT_KEYS
-from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Type, at_least, between
+from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Type, at_least, between, invalid, one_of
 from fastlog.config.topic import TOPIC_KEYS
+
+
+def _assignors(name: str, value: list[str]) -> None:
+    known = {
+        "uniform",
+        "range",
+        "org.apache.kafka.coordinator.group.assignor.UniformAssignor",
+        "org.apache.kafka.coordinator.group.assignor.RangeAssignor",
+    }
+    for item in value:
+        if item not in known:
+            raise invalid(name, item, "Only uniform and range are there; assignors of one's own are not supported")
+    if not value:
+        raise invalid(name, value, "At least one assignor is needed")
+
+
+def _migration(name: str, value: str) -> None:
+    one_of("disabled", "upgrade", "downgrade", "bidirectional")(name, value.lower())
+
 
 _FIXED: Final = (
     Key(
@@ -52,6 +71,43 @@ _FIXED: Final = (
         "10000",
         "How long requests in progress may take to end after SIGTERM before their connections are cut.",
         at_least(0),
+    ),
+    Key(
+        "group.consumer.assignment.interval.ms",
+        Type.INT,
+        "1000",
+        "Least time between two target assignments of a consumer group.",
+        at_least(0),
+        mode=Mode.CLUSTER,
+    ),
+    Key(
+        "group.consumer.assignors",
+        Type.LIST,
+        "uniform,range",
+        "Server-side assignors that consumers may ask for; the first is that of groups that ask for none.",
+        _assignors,
+    ),
+    Key("group.consumer.heartbeat.interval.ms", Type.INT, "5000", "How often members of consumer groups send heartbeats.", at_least(1)),
+    Key("group.consumer.max.assignment.interval.ms", Type.INT, "15000", "Most that a group may set for itself.", at_least(0)),
+    Key("group.consumer.max.heartbeat.interval.ms", Type.INT, "15000", "Most that a group may set for itself.", at_least(1)),
+    Key("group.consumer.max.session.timeout.ms", Type.INT, "60000", "Most that a group may set for itself.", at_least(1)),
+    Key("group.consumer.max.size", Type.INT, str(INT32_MAX), "Most members of one consumer group.", at_least(1)),
+    Key(
+        "group.consumer.migration.policy",
+        Type.STRING,
+        "bidirectional",
+        "Which ways a group may change between the classic and the consumer protocol while it is in use.",
+        _migration,
+    ),
+    Key("group.consumer.min.assignment.interval.ms", Type.INT, "0", "Least that a group may set for itself.", at_least(0)),
+    Key("group.consumer.min.heartbeat.interval.ms", Type.INT, "5000", "Least that a group may set for itself.", at_least(1)),
+    Key("group.consumer.min.session.timeout.ms", Type.INT, "45000", "Least that a group may set for itself.", at_least(1)),
+    Key(
+        "group.consumer.session.timeout.ms",
+        Type.INT,
+        "45000",
+        "A member of a consumer group that was not heard of for so long is removed.",
+        at_least(1),
     ),
     Key("group.initial.rebalance.delay.ms", Type.INT, "3000", "How long a new group waits for more members before its first rebalance."),
     Key("group.max.session.timeout.ms", Type.INT, "1800000", "Longest session time-out that a group's member may ask for."),

@@ -150,18 +150,6 @@ group.streams.session.timeout.ms INT fixed 45000
     (
         "the broker sizes this by itself, or the group protocol that it belongs to is not served",
         """
-group.consumer.assignment.interval.ms INT dynamic 1000
-group.consumer.assignors LIST fixed uniform,range
-group.consumer.heartbeat.interval.ms INT fixed 5000
-group.consumer.max.assignment.interval.ms INT fixed 15000
-group.consumer.max.heartbeat.interval.ms INT fixed 15000
-group.consumer.max.session.timeout.ms INT fixed 60000
-group.consumer.max.size INT fixed 2147483647
-group.consumer.migration.policy STRING fixed bidirectional
-group.consumer.min.assignment.interval.ms INT fixed 0
-group.consumer.min.heartbeat.interval.ms INT fixed 5000
-group.consumer.min.session.timeout.ms INT fixed 45000
-group.consumer.session.timeout.ms INT fixed 45000
 group.coordinator.append.linger.ms INT fixed -1
 group.coordinator.background.threads INT fixed 2
 group.coordinator.cached.buffer.max.bytes INT dynamic 1048588

@@ -168,14 +168,15 @@ class Membership:
 
     # -- administration -------------------------------------------------------------------------------------------------------------
 
-    def describe(self, group_id: str, version: int) -> Message:
-        """One group of a DescribeGroups response of `version`."""
+    def describe(self, group_id: str, version: int, *, is_consumer: bool = False) -> Message:
+        """One group of a DescribeGroups response of `version`. `is_consumer`: there is a consumer group of that id."""
         group = self._groups.get(group_id)
         if group is not None:
             return group.describe()
         response: Message = {"group_id": group_id, "group_state": State.DEAD.value}
         if version >= 6:
-            response |= {"error_code": Error.GROUP_ID_NOT_FOUND, "error_message": f"Group {group_id} not found."}
+            what = "is not a classic group" if is_consumer else "not found"
+            response |= {"error_code": Error.GROUP_ID_NOT_FOUND, "error_message": f"Group {group_id} {what}."}
         return response
 
     def listed(self, states: set[str], types: set[str]) -> list[Message]:
@@ -207,11 +208,7 @@ class Membership:
     def replay(self, record: GroupRecord) -> None:
         """Applies a record from the log. Of a running coordinator's own records only tombstones come here: its state is ahead of others."""
         group_id, value = record
-        old = self._groups.pop(group_id, None)
-        if old is not None:
-            for member in list(old.members.values()):
-                old.dismiss(member, Error.COORDINATOR_NOT_AVAILABLE)
-            old.disarm()
+        self._rebalancer.forget(group_id)
         if value is None:
             return
         group = self._rebalancer.new_group(group_id)

@@ -12,8 +12,11 @@ from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, OffsetRe
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from uuid import UUID
 
+    from fastlog.coordinator.consumer_group import ConsumerGroup
+    from fastlog.coordinator.consumers import Consumers
     from fastlog.coordinator.rebalance import Rebalancer
 
 log = logging.getLogger("fastlog.groups")
@@ -28,8 +31,9 @@ class Offsets:
     deletion deletes that too.
     """
 
-    def __init__(self, rebalancer: Rebalancer) -> None:
+    def __init__(self, rebalancer: Rebalancer, consumers: Consumers) -> None:
         self._rebalancer = rebalancer
+        self._consumers = consumers
         self.committed: dict[str, dict[str, dict[int, OffsetValue]]] = {}  # by group, topic, partition
         self.pending = PendingOffsets()
         self._under_way: dict[str, dict[tuple[str, int], int]] = {}  # by group and (topic, partition): how many commits
@@ -39,21 +43,32 @@ class Offsets:
 
     def commit(self, client: Client, request: Message) -> Result:
         """The request's partitions exist (the caller saw to it). Raises KafkaError for what concerns all of them."""
+        consumer_group = self._consumers.groups.get(request["group_id"])
+        if consumer_group is not None:
+            return self._commit(request, self._consumers.check_commit(client, consumer_group, request))
         group = self._check_commit(client, request)
         if group.state in {State.STABLE, State.PREPARING_REBALANCE}:
             member = group.members[request["member_id"]]
             member.session.arm(member.session_timeout_ms)  # committing is a sign of life
-        return self._commit(group, request)
+        return self._commit(request)
 
     def commit_in_transaction(self, client: Client, request: Message) -> Result:
         """TxnOffsetCommit, likewise; `request` has the field names of OffsetCommit. What it brings holds when the transaction has
         committed."""
-        result = self._commit(self._check_commit(client, request, in_transaction=True), request)
+        check = None
+        consumer_group = self._consumers.groups.get(request["group_id"])
+        if consumer_group is not None:
+            check = self._consumers.check_commit(client, consumer_group, request, in_transaction=True)
+        else:
+            self._check_commit(client, request, in_transaction=True)
+        result = self._commit(request, check)
         result.producer = Producer(request["producer_id"], request["producer_epoch"])
         return result
 
-    def _commit(self, group: ClassicGroup, request: Message) -> Result:
+    def _commit(self, request: Message, check: Callable[[str, UUID, int], None] | None = None) -> Result:
+        """`check`: raises KafkaError for a partition (topic, id, index) that may not be committed."""
         rebalancer = self._rebalancer
+        group_id: str = request["group_id"]
         now_ms = rebalancer.clock.now_ms()
         retention_ms = request.get("retention_time_ms", -1)
         expire_ms = -1 if retention_ms == -1 else now_ms + retention_ms
@@ -70,10 +85,12 @@ class Offsets:
                 if _utf16_units(metadata) > rebalancer.settings.metadata_size_max:
                     error = Error.OFFSET_METADATA_TOO_LARGE
                 else:
+                    if check is not None:
+                        check(name, topic_id, index)
                     error = Error.NONE
                     epoch = partition.get("committed_leader_epoch", -1)
                     value = OffsetValue(partition["committed_offset"], epoch, metadata, now_ms, expire_ms, topic_id)
-                    records.append(OffsetRecord(group.group_id, name, index, value))
+                    records.append(OffsetRecord(group_id, name, index, value))
                 partitions.append({"partition_index": index, "error_code": error})
             topics.append({"name": name, "topic_id": topic_id, "partitions": partitions})
         rebalancer.metrics.offset_commits += len(records)
@@ -111,7 +128,7 @@ class Offsets:
     def fetch(self, group_id: str, topics: list[Message] | None, *, require_stable: bool = False) -> list[Message]:
         """OffsetFetch topics, each with name and topic id as asked; all that the group has for `topics` None. `require_stable`: an error
         stands for an offset that an open transaction may change."""
-        group = self._rebalancer.groups.get(group_id)
+        group = self._consumers.groups.get(group_id) or self._rebalancer.groups.get(group_id)
         committed = {} if group is None or group.state is State.DEAD else self.committed.get(group_id, {})
         if topics is None:
             found: list[Message] = [
@@ -139,10 +156,10 @@ class Offsets:
     def delete(self, request: Message) -> Result:
         """OffsetDelete. Raises KafkaError GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP where subscriptions are not known."""
         group_id: str = request["group_id"]
-        group = self._rebalancer.groups.get(group_id)
+        group = self._consumers.groups.get(group_id) or self._rebalancer.groups.get(group_id)
         if group is None or group.state is State.DEAD:
             raise KafkaError(Error.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
-        if group.state is not State.EMPTY and not group.uses_consumer_protocol:
+        if isinstance(group, ClassicGroup) and group.state is not State.EMPTY and not group.uses_consumer_protocol:
             raise KafkaError(Error.NON_EMPTY_GROUP)
         records: list[CoordinatorRecord] = []
         topics: list[Message] = []
@@ -177,11 +194,11 @@ class Offsets:
         self._rebalancer.metrics.offset_deletions += len(records)
         return records
 
-    def expire(self, group: ClassicGroup) -> tuple[list[CoordinatorRecord], bool]:
+    def expire(self, group: ClassicGroup | ConsumerGroup) -> tuple[list[CoordinatorRecord], bool]:
         """Tombstones for the group's expired offsets, and whether it will have none left.
 
         Kafka's rule since 2.1 (KIP-211): while a group has members, those of topics it is not subscribed to expire by their commit; once it
-        is empty all do, counted from then; those of consumers without a group, by their commit.
+        is empty all do, counted from then; those of consumers without a group, and of consumer groups, by their commit.
         """
         group_id = group.group_id
         topics = self.committed.get(group_id)
@@ -189,7 +206,7 @@ class Offsets:
         if not topics:
             return [], not waiting
         since_ms: int | None = None  # what retention counts from, None: each commit
-        if group.protocol_type is not None:
+        if isinstance(group, ClassicGroup) and group.protocol_type is not None:
             if group.state is State.EMPTY:
                 since_ms = group.state_ms
             elif not (group.state is State.STABLE and group.uses_consumer_protocol and group.subscribed_topics is not None):
@@ -243,7 +260,7 @@ class Offsets:
             self._remove(group_id, topic, index)
             self.pending.drop((group_id, topic, index))
             return
-        if group_id not in self._rebalancer.groups:
+        if group_id not in self._rebalancer.groups and group_id not in self._consumers.groups:
             self._rebalancer.create(group_id)
         if producer_id >= 0:
             self.pending.add(producer_id, (group_id, topic, index), offset, value)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.coordinator.metrics import Metrics
-    from fastlog.coordinator.ports import Log
-    from fastlog.coordinator.settings import Settings
+    from fastlog.coordinator.ports import Log, TopicView
+    from fastlog.coordinator.settings import GroupSettings, Settings
     from fastlog.coordinator.timers import TimerQueue
     from fastlog.protocol.errors import Error
 
@@ -39,7 +39,8 @@ class Result:
     """Records are appended all or none, unless `divisible`; as a part of `producer`'s transaction if there is one.
 
     `replay`: apply the records when the log has accepted them; else the operation has changed its (soft) state already, and `done` tells it
-    how the append ended (NONE: accepted). `done` runs after replay.
+    how the append ended (NONE: accepted). `done` runs after replay. `at_once`: what is decided next builds on these records, so they are
+    applied (unless `replay` says that it is done) before the log has them; when it refuses them the partition is loaded again.
     """
 
     records: list[Any] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Result:
     done: Callable[[Error], None] | None = None
     divisible: bool = False
     producer: Producer | None = None
+    at_once: bool = False
 
 
 class Clock(Protocol):
@@ -66,6 +68,8 @@ class Environment:
     clock: Clock
     timers: TimerQueue
     metrics: Metrics
+    topics: TopicView
+    groups: GroupSettings
 
 
 class LogSettings(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from fastlog.coordinator.operation import Marker
@@ -65,12 +65,29 @@ class Topic(Protocol):
     """A topic that exists, with this many partitions."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def topic_id(self) -> UUID: ...
     @property
     def partition_count(self) -> int: ...
 
 
-class Topics(Protocol):
+class TopicView(Protocol):
+    """What topics there are now."""
+
+    @property
+    def version(self) -> int:
+        """Of the metadata: grows with every change, over restarts too."""
+        ...
+
+    def get(self, name: str) -> Topic | None: ...
+
+    def by_id(self, topic_id: UUID) -> Topic | None: ...
+
+    def all(self) -> Iterator[Topic]: ...
+
+
+class Topics(TopicView, Protocol):
     """The topic manager."""
 
     def find(self, name: str) -> Topic | None: ...

@@ -59,6 +59,16 @@ class Rebalancer:
         self.groups[group_id] = group
         return group
 
+    def forget(self, group_id: str) -> None:
+        """The group is gone, or has become a consumer group; whoever waits is told to ask again."""
+        group = self.groups.pop(group_id, None)
+        if group is None:
+            return
+        for member in list(group.members.values()):
+            group.dismiss(member, Error.COORDINATOR_NOT_AVAILABLE)
+        group.disarm()
+        group.move_to(State.DEAD, self.clock.now_ms())
+
     def session_timer(self, group_id: str, member_id: str) -> Timer:
         return self._timer(partial(self._session_due, group_id, member_id))
 

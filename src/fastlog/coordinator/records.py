@@ -1,12 +1,13 @@
 """What the coordinator writes to `__consumer_offsets`, in Kafka's own key and value formats, as Kafka 4.3 writes them.
 
-A key begins with an int16 that says its kind (0 and 1: a committed offset, 2: a group), a value with the version of its schema; a null
-value is a tombstone. Kinds above 2 belong to other group types and are left alone.
+A key begins with an int16 that says its kind (0 and 1: a committed offset, 2: a classic group, 3-8 and 16: a consumer group), a value
+with the version of its schema; a null value is a tombstone. Other kinds belong to other group types and are left alone.
 """
 
 from __future__ import annotations
 
 import struct
+from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -52,7 +53,40 @@ class GroupRecord(NamedTuple):
     value: Message | None
 
 
-CoordinatorRecord: TypeAlias = OffsetRecord | GroupRecord
+class ConsumerKind(IntEnum):
+    """Kinds of records about consumer groups (KIP-848). A group's, a member's, or a regular expression's."""
+
+    GROUP = 3
+    PARTITIONS = 4  # Kafka 4.0's; only its end is written
+    MEMBER = 5
+    TARGET = 6
+    TARGET_MEMBER = 7
+    CURRENT = 8
+    REGEX = 16
+
+
+_CONSUMER: Final = {
+    ConsumerKind.GROUP: ("consumer_group_metadata", ""),
+    ConsumerKind.PARTITIONS: ("consumer_group_partition_metadata", ""),
+    ConsumerKind.MEMBER: ("consumer_group_member_metadata", "member_id"),
+    ConsumerKind.TARGET: ("consumer_group_target_assignment_metadata", ""),
+    ConsumerKind.TARGET_MEMBER: ("consumer_group_target_assignment_member", "member_id"),
+    ConsumerKind.CURRENT: ("consumer_group_current_member_assignment", "member_id"),
+    ConsumerKind.REGEX: ("consumer_group_regular_expression", "regular_expression"),
+}
+"""Name of the schema, and of the key's field behind the group id."""
+
+
+class ConsumerRecord(NamedTuple):
+    """Something about a consumer group (fields of the kind's value); `value` None deletes it. `of`: the member or regular expression."""
+
+    kind: ConsumerKind
+    group: str
+    of: str
+    value: Message | None
+
+
+CoordinatorRecord: TypeAlias = OffsetRecord | GroupRecord | ConsumerRecord
 
 
 def encode(record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
@@ -73,6 +107,12 @@ def encode(record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
             "topic_id": value.topic_id,
         }
         return encoded_key, _INT16.pack(version) + encode_data("offset_commit_value", version, fields)
+    if isinstance(record, ConsumerRecord):
+        name, of = _CONSUMER[record.kind]
+        encoded_key = _INT16.pack(record.kind) + encode_data(
+            f"{name}_key", record.kind, {"group_id": record.group} | ({of: record.of} if of else {})
+        )
+        return encoded_key, None if record.value is None else _INT16.pack(0) + encode_data(f"{name}_value", 0, record.value)
     encoded_key = _INT16.pack(_GROUP_KEY) + encode_data("group_metadata_key", _GROUP_KEY, {"group": record.group})
     if record.value is None:
         return encoded_key, None
@@ -93,6 +133,11 @@ def decode(key: bytes, value: bytes | None) -> CoordinatorRecord | None:
     if kind == _GROUP_KEY:
         fields = decode_data("group_metadata_key", kind, key[2:])
         return GroupRecord(fields["group"], None if value is None else _decode_group(value))
+    if kind in _CONSUMER:
+        name, of = _CONSUMER[ConsumerKind(kind)]
+        fields = decode_data(f"{name}_key", kind, key[2:])
+        read = None if value is None else decode_data(f"{name}_value", _version(value, 0), value[2:])
+        return ConsumerRecord(ConsumerKind(kind), fields["group_id"], fields[of] if of else "", read)
     return None
 
 

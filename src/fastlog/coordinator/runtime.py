@@ -185,6 +185,9 @@ class PartitionRuntime(Generic[Machine]):
             if result.done is not None:
                 result.done(failure.code)
             raise
+        if result.at_once and result.replay:
+            for record in result.records:
+                self.shard.replay(record)
         for write in writes:
             self.shard.begin(write.records)
             self._queue.append(write)
@@ -313,7 +316,7 @@ class PartitionRuntime(Generic[Machine]):
             self.shard.end(write.records)
             if write.marker is not None:
                 self.shard.replay_marker(write.marker.producer_id, write.marker.commit)
-            elif write.result.replay:
+            elif write.result.replay and not write.result.at_once:
                 producer_id = write.producer.producer_id if write.producer is not None else -1
                 for index, record in enumerate(write.records, offset):
                     self.shard.replay(record, index, producer_id)
@@ -335,7 +338,8 @@ class PartitionRuntime(Generic[Machine]):
         failed = [*writes, *self._queue]
         self._queue.clear()
         self._queue_size = 0
-        reload = self.status is not Status.CLOSED and (self._late is not None or not self._is_unchanged())
+        ahead = any(write.result.at_once for write in failed)  # what these were to do has been done
+        reload = self.status is not Status.CLOSED and (ahead or self._late is not None or not self._is_unchanged())
         if reload:
             self.status = Status.LOADING  # before anybody is told: what they do next must wait for the log's word
         for write in failed:

@@ -6,13 +6,14 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from fastlog.coordinator.consumer_requests import check_heartbeat
 from fastlog.coordinator.failures import shown, shown_to_fetch
 from fastlog.coordinator.hashing import partition_of
 from fastlog.coordinator.metrics import Metrics
 from fastlog.coordinator.operation import Environment
 from fastlog.coordinator.partitions import Partitions
 from fastlog.coordinator.producer_ids import ProducerIds
-from fastlog.coordinator.settings import Settings
+from fastlog.coordinator.settings import GroupSettings, Settings
 from fastlog.coordinator.shard import Shard
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -37,11 +38,18 @@ class GroupService:
     """
 
     def __init__(
-        self, plane: Log, topics: Topics, values: Mapping[str, Any], clock: Clock, *, reserve_block: Callable[[], Awaitable[range]]
+        self,
+        plane: Log,
+        topics: Topics,
+        values: Mapping[str, Any],
+        clock: Clock,
+        *,
+        reserve_block: Callable[[], Awaitable[range]],
+        group_value: Callable[[str, str], int] | None = None,
     ) -> None:
         """`values`: broker configs by Kafka's name; those that are missing have Kafka's defaults.
 
-        `reserve_block`: see `ProducerIds`.
+        `reserve_block`: see `ProducerIds`. `group_value`: see `GroupSettings`.
         """
         self.producer_ids = ProducerIds(reserve_block)
         self.settings = Settings.of(values)
@@ -62,7 +70,8 @@ class GroupService:
                 "segment.bytes": str(self.settings.topic_segment_size),
             },
         )
-        environment = Environment(self.settings, clock, self._partitions.timers, self.metrics)
+        self._group_settings = GroupSettings(self.settings, group_value)
+        environment = Environment(self.settings, clock, self._partitions.timers, self.metrics, topics, self._group_settings)
         self._partitions.make = partial(Shard, environment)
 
     # -- life -----------------------------------------------------------------------------------------------------------------------
@@ -93,7 +102,7 @@ class GroupService:
         """How many of each there are now."""
         shards = [runtime.shard for runtime in self._runtimes]
         return {
-            "groups": sum(len(shard.groups) for shard in shards),
+            "groups": sum(shard.group_count for shard in shards),
             "members": sum(shard.member_count for shard in shards),
             "offsets": sum(shard.offsets.count for shard in shards),
             "transactions": sum(shard.offsets.pending.transactions for shard in shards),
@@ -118,13 +127,13 @@ class GroupService:
             return {"error_code": Error.INVALID_SESSION_TIMEOUT, "member_id": request["member_id"]}
         if client.version == 0:
             request = request | {"rebalance_timeout_ms": request["session_timeout_ms"]}
-        return await self._wait(request["group_id"], lambda shard, reply: shard.joining.join(client, request, reply))
+        return await self._wait(request["group_id"], lambda shard, reply: shard.join(client, request, reply))
 
     async def sync_group(self, request: Message) -> Message:
         """Waits until the leader's assignment is stored."""
         if not request["group_id"]:
             return {"error_code": Error.INVALID_GROUP_ID}
-        return await self._wait(request["group_id"], lambda shard, reply: shard.membership.sync(request, reply))
+        return await self._wait(request["group_id"], lambda shard, reply: shard.sync(request, reply))
 
     async def _wait(self, group_id: str, operation: Callable[[Shard, Callable[[Message], None]], Result]) -> Message:
         """Starts an operation that answers through a callback, and waits for that."""
@@ -145,7 +154,18 @@ class GroupService:
         except KafkaError as failure:
             # While the group is being loaded nobody knows better; the member's session starts when it has been.
             return {"error_code": Error.NONE if failure.code is Error.COORDINATOR_LOAD_IN_PROGRESS else shown(failure.code)}
-        return {"error_code": runtime.shard.membership.heartbeat(request)}
+        return {"error_code": runtime.shard.heartbeat(request)}
+
+    async def consumer_group_heartbeat(self, client: Client, request: Message) -> Message:
+        """Waits until what it brought about is in the log."""
+        try:
+            check_heartbeat(client.version, request, self.settings.consumer_assignors)
+            runtime = await self._runtime(request["group_id"])
+            result = await runtime.write(lambda: runtime.shard.heartbeats.heartbeat(client, request))
+        except KafkaError as failure:
+            return {"error_code": shown(failure.code), "error_message": failure.message or None}
+        assert result.response is not None
+        return result.response
 
     async def leave_group(self, request: Message) -> Message:
         """`request` in the form of version 3 and later, with `members`."""
@@ -153,7 +173,7 @@ class GroupService:
             return {"error_code": Error.INVALID_GROUP_ID}
         try:
             runtime = await self._runtime(request["group_id"])
-            result = await runtime.write(lambda: runtime.shard.membership.leave(request))
+            result = await runtime.write(lambda: runtime.shard.leave(request))
         except KafkaError as failure:
             return {"error_code": shown(failure.code)}
         assert result.response is not None
@@ -171,9 +191,13 @@ class GroupService:
         assert result.response is not None
         return result.response
 
-    async def fetch_offsets(self, group_id: str, topics: list[Message] | None, *, require_stable: bool) -> list[Message]:
+    async def fetch_offsets(
+        self, group_id: str, topics: list[Message] | None, member_id: str | None = None, epoch: int = -1, *, require_stable: bool
+    ) -> list[Message]:
         """OffsetFetch topics, each with name and id as asked; `topics` None: all. `require_stable`: waits for commits under way, and
         gives an error for what an open transaction may change.
+
+        `member_id` and `epoch`: who asks, of a consumer group.
 
         Raises KafkaError for what concerns the whole group.
         """
@@ -182,6 +206,7 @@ class GroupService:
             if require_stable:
                 await runtime.settled()
                 runtime.check()
+            runtime.shard.consumers.check_fetch(group_id, member_id, epoch)
             return runtime.shard.offsets.fetch(group_id, topics, require_stable=require_stable)
         except KafkaError as failure:
             raise KafkaError(shown_to_fetch(failure.code), failure.message) from failure
@@ -257,6 +282,15 @@ class GroupService:
 
     # -- topics ---------------------------------------------------------------------------------------------------------------------
 
+    async def on_settings_change(self, group_id: str = "") -> None:
+        """Somebody changed the settings of a group, or of the broker."""
+        self._group_settings.forget()
+
+    def on_topic_change(self, name: str, *, created: bool) -> None:
+        """A topic came, got more partitions, or went."""
+        for runtime in self._runtimes:
+            runtime.shard.consumers.on_topic_change(name, created=created)
+
     def on_topic_deleted(self, name: str) -> None:
         """Offsets of a deleted topic go too, in the background; those in partitions that are being loaded, when they have been."""
         for runtime in self._runtimes:
@@ -270,7 +304,24 @@ class GroupService:
         for group_id in group_ids:
             try:
                 runtime = await self._runtime(group_id)
-                described.append(runtime.shard.membership.describe(group_id, version))
+                is_consumer = group_id in runtime.shard.consumers.groups
+                described.append(runtime.shard.membership.describe(group_id, version, is_consumer=is_consumer))
+            except KafkaError as failure:
+                described.append({"group_id": group_id, "error_code": shown(failure.code)})
+        return described
+
+    async def describe_consumer_groups(self, group_ids: list[str]) -> list[Message]:
+        """ConsumerGroupDescribe groups, in the order asked."""
+        described: list[Message] = []
+        for group_id in group_ids:
+            if not group_id:
+                described.append({"group_id": "", "error_code": Error.INVALID_GROUP_ID})
+                continue
+            try:
+                runtime = await self._runtime(group_id)
+                await runtime.settled()
+                runtime.check()
+                described.append(runtime.shard.consumers.describe(group_id))
             except KafkaError as failure:
                 described.append({"group_id": group_id, "error_code": shown(failure.code)})
         return described
@@ -282,7 +333,7 @@ class GroupService:
         try:
             for runtime in self._runtimes:
                 runtime.check()
-                groups += runtime.shard.membership.listed(wanted_states, wanted_types)
+                groups += runtime.shard.listed(wanted_states, wanted_types)
         except KafkaError as failure:
             return {"error_code": shown(failure.code), "groups": []}
         return {"error_code": Error.NONE, "groups": groups}

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 INT32_MAX: Final = 2**31 - 1
+ASSIGNOR_CLASSES: Final = {
+    "org.apache.kafka.coordinator.group.assignor.UniformAssignor": "uniform",
+    "org.apache.kafka.coordinator.group.assignor.RangeAssignor": "range",
+}
+"""How Kafka's configuration files may name the assignors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,13 @@ class Settings:
     session_max_ms: int = 1_800_000
     initial_rebalance_delay_ms: int = 3_000
     group_size_max: int = INT32_MAX  # members
+    consumer_session_ms: int = 45_000
+    consumer_heartbeat_ms: int = 5_000
+    consumer_group_size_max: int = INT32_MAX  # members
+    consumer_assignors: tuple[str, ...] = ("uniform", "range")  # the first is a group's whose members ask for none
+    consumer_migration: str = "bidirectional"  # which online changes of a group's protocol are allowed
+    consumer_assignment_interval_ms: int = 1_000  # between two target assignments of a group
+    consumer_regex_refresh_ms: int = 600_000
     new_member_join_ms: int = 300_000  # a member that joins for the first time can't heartbeat: how long its JoinGroup may wait
     metadata_size_max: int = 4_096
     retention_ms: int = 7 * 24 * 60 * 60_000
@@ -43,6 +55,12 @@ class Settings:
             session_max_ms=number("group.max.session.timeout.ms", d.session_max_ms),
             initial_rebalance_delay_ms=number("group.initial.rebalance.delay.ms", d.initial_rebalance_delay_ms),
             group_size_max=number("group.max.size", d.group_size_max),
+            consumer_session_ms=number("group.consumer.session.timeout.ms", d.consumer_session_ms),
+            consumer_heartbeat_ms=number("group.consumer.heartbeat.interval.ms", d.consumer_heartbeat_ms),
+            consumer_group_size_max=number("group.consumer.max.size", d.consumer_group_size_max),
+            consumer_assignors=_assignors(values.get("group.consumer.assignors")) or d.consumer_assignors,
+            consumer_migration=str(values.get("group.consumer.migration.policy") or d.consumer_migration).lower(),
+            consumer_assignment_interval_ms=number("group.consumer.assignment.interval.ms", d.consumer_assignment_interval_ms),
             metadata_size_max=number("offset.metadata.max.bytes", d.metadata_size_max),
             retention_ms=number("offsets.retention.minutes", d.retention_ms // 60_000) * 60_000,
             retention_check_ms=number("offsets.retention.check.interval.ms", d.retention_check_ms),
@@ -52,3 +70,44 @@ class Settings:
             topic_segment_size=number("offsets.topic.segment.bytes", d.topic_segment_size),
             batch_size_max=number("message.max.bytes", d.batch_size_max),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OfGroup:
+    """What a consumer group may set for itself. Times in milliseconds."""
+
+    session_ms: int
+    heartbeat_ms: int
+    assignment_interval_ms: int
+
+
+class GroupSettings:
+    """What counts for each consumer group: its own settings, else the broker's."""
+
+    def __init__(self, settings: Settings, value: Callable[[str, str], int] | None = None) -> None:
+        """`value`: of a group's setting, by Kafka's name; None: no group sets anything."""
+        self._default = OfGroup(settings.consumer_session_ms, settings.consumer_heartbeat_ms, settings.consumer_assignment_interval_ms)
+        self._value = value
+        self._known: dict[str, OfGroup] = {}
+
+    def of(self, group_id: str) -> OfGroup:
+        value = self._value
+        if value is None:
+            return self._default
+        known = self._known.get(group_id)
+        if known is None:
+            known = self._known[group_id] = OfGroup(
+                value(group_id, "consumer.session.timeout.ms"),
+                value(group_id, "consumer.heartbeat.interval.ms"),
+                value(group_id, "consumer.assignment.interval.ms"),
+            )
+        return known
+
+    def forget(self) -> None:
+        """Somebody changed something."""
+        self._known.clear()
+
+
+def _assignors(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of assignors from names or names of Kafka's classes."""
+    return tuple(ASSIGNOR_CLASSES.get(name, name) for name in given or ())

@@ -6,13 +6,19 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastlog.coordinator.classic import ClassicGroup, Message, State
+from fastlog.coordinator.classic import ClassicGroup, Message, Reply, State
+from fastlog.coordinator.consumer_classic import ClassicMembers
+from fastlog.coordinator.consumer_group import ConsumerGroup
+from fastlog.coordinator.consumer_heartbeat import Heartbeats
+from fastlog.coordinator.consumer_records import group_tombstones
+from fastlog.coordinator.consumers import Consumers
 from fastlog.coordinator.joining import Joining
 from fastlog.coordinator.membership import Membership
+from fastlog.coordinator.migration import Migration
 from fastlog.coordinator.offsets import Offsets
-from fastlog.coordinator.operation import Environment, Result, Run
+from fastlog.coordinator.operation import Client, Environment, Result, Run
 from fastlog.coordinator.rebalance import Rebalancer
-from fastlog.coordinator.records import CoordinatorRecord, GroupRecord, OffsetRecord, decode, encode
+from fastlog.coordinator.records import ConsumerRecord, CoordinatorRecord, GroupRecord, OffsetRecord, decode, encode
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
@@ -30,11 +36,49 @@ class Shard:
         self.groups = self._rebalancer.groups
         self.joining = Joining(self._rebalancer)
         self.membership = Membership(self._rebalancer)
-        self.offsets = Offsets(self._rebalancer)
+        self.consumers = Consumers(environment, run, self._rebalancer)
+        self.consumers.migration = Migration(self.consumers, self._rebalancer)
+        self.heartbeats = Heartbeats(self.consumers)
+        self.classic_members = ClassicMembers(self.consumers, self.heartbeats)
+        self.offsets = Offsets(self._rebalancer, self.consumers)
+
+    @property
+    def group_count(self) -> int:
+        return len(self.groups) + len(self.consumers.groups)
 
     @property
     def member_count(self) -> int:
-        return sum(len(group.members) for group in self.groups.values())
+        groups: list[ClassicGroup | ConsumerGroup] = [*self.groups.values(), *self.consumers.groups.values()]
+        return sum(len(group.members) for group in groups)
+
+    # -- the classic protocol, to a group of either kind ----------------------------------------------------------------------------
+
+    def join(self, client: Client, request: Message, reply: Reply) -> Result:
+        group = self.consumers.groups.get(request["group_id"])
+        if group is None:
+            return self.joining.join(client, request, reply)
+        if group.members:
+            return self.classic_members.join(client, group, request, reply)
+        if group.doomed or request["member_id"]:
+            error = Error.COORDINATOR_NOT_AVAILABLE if group.doomed else Error.UNKNOWN_MEMBER_ID
+            reply({"error_code": error, "member_id": request["member_id"]})
+            return Result()
+        # Nobody is in it: it makes room for a classic group.
+        self.consumers.forget(group.group_id)
+        result = self.joining.join(client, request, reply)
+        return Result([*group_tombstones(group), *result.records], result.response, replay=False, done=result.done, at_once=True)
+
+    def sync(self, request: Message, reply: Reply) -> Result:
+        group = self.consumers.groups.get(request["group_id"])
+        return self.membership.sync(request, reply) if group is None else self.classic_members.sync(group, request, reply)
+
+    def heartbeat(self, request: Message) -> Error:
+        group = self.consumers.groups.get(request["group_id"])
+        return self.membership.heartbeat(request) if group is None else self.classic_members.heartbeat(group, request)
+
+    def leave(self, request: Message) -> Result:
+        group = self.consumers.groups.get(request["group_id"])
+        return self.membership.leave(request) if group is None else self.classic_members.leave(group, request)
 
     # -- the log, see StateMachine --------------------------------------------------------------------------------------------------
 
@@ -53,36 +97,43 @@ class Shard:
     def replay(self, record: CoordinatorRecord, offset: int = 0, producer_id: int = -1) -> None:
         if isinstance(record, OffsetRecord):
             self.offsets.replay(record, offset, producer_id)
+        elif isinstance(record, ConsumerRecord):
+            self.consumers.replay(record)
         else:
+            self.consumers.forget(record.group)
             self.membership.replay(record)
 
     def replay_marker(self, producer_id: int, commit: bool) -> None:
         self.offsets.end_transaction(producer_id, commit)
 
     def on_loaded(self) -> list[Result]:
+        self.consumers.on_loaded()
         return self.membership.on_loaded()
 
     def summary(self) -> str:
-        return f"{len(self.groups)} groups"
+        return f"{self.group_count} groups"
 
     # -- groups and offsets ---------------------------------------------------------------------------------------------------------
+
+    def listed(self, states: set[str], types: set[str]) -> list[Message]:
+        """ListGroups entries of the groups in these states and of these types (lower case; empty: all)."""
+        return self.membership.listed(states, types) + self.consumers.listed(states, types)
 
     def delete_groups(self, group_ids: list[str]) -> Result:
         """DeleteGroups results in the response's `results`; the groups are dead at once, and gone when the log has it."""
         records: list[CoordinatorRecord] = []
         results: list[Message] = []
-        doomed: list[ClassicGroup] = []
+        doomed: list[ClassicGroup | ConsumerGroup] = []
         for group_id in group_ids:
             error = Error.NONE
             try:
-                group = self.membership.check_delete(group_id)
+                group = self.consumers.check_delete(group_id) or self.membership.check_delete(group_id)
             except KafkaError as failure:
                 error = failure.code
             else:
                 records += self.offsets.tombstones(group_id)
-                records.append(GroupRecord(group_id, None))
+                records += self._doom(group)
                 doomed.append(group)
-                self._doom(group)
             results.append({"group_id": group_id, "error_code": error})
         return Result(records, {"results": results}, done=partial(self._deleted, doomed, False))
 
@@ -93,7 +144,15 @@ class Shard:
     def sweep(self) -> Result:
         """Deletes offsets whose retention is over, and empty groups without any."""
         records: list[CoordinatorRecord] = []
-        doomed: list[ClassicGroup] = []
+        doomed: list[ClassicGroup | ConsumerGroup] = []
+        for consumer_group in self.consumers.groups.values():
+            if consumer_group.doomed:
+                continue
+            expired, nothing_left = self.offsets.expire(consumer_group)
+            records += expired
+            if nothing_left and not consumer_group.members:
+                records += self._doom(consumer_group)
+                doomed.append(consumer_group)
         for group in list(self.groups.values()):
             if group.state is State.DEAD:
                 continue
@@ -102,9 +161,8 @@ class Shard:
             if not nothing_left or group.state is not State.EMPTY or group.pending_joins:
                 continue
             if expired or group.stored:
-                records.append(GroupRecord(group.group_id, None))
+                records += self._doom(group)
                 doomed.append(group)
-                self._doom(group)
             else:
                 # Nothing of it is in the log: it came with a request that led to nothing.
                 del self.groups[group.group_id]
@@ -116,18 +174,27 @@ class Shard:
     def unload(self) -> None:
         """Forgets everything; whoever waits is told that this is not the coordinator (any more)."""
         self.membership.unload()
+        self.consumers.unload()
         self.offsets.unload()
 
-    def _doom(self, group: ClassicGroup) -> None:
-        """From here on a group does not change, so that nobody is in it when it goes."""
+    @staticmethod
+    def _doom(group: ClassicGroup | ConsumerGroup) -> list[CoordinatorRecord]:
+        """From here on a group does not change, so that nobody is in it when it goes. The records that end it."""
+        if isinstance(group, ConsumerGroup):
+            group.doomed = True
+            return [*group_tombstones(group)]
         group.previous_state = group.state
         group.state = State.DEAD
+        return [GroupRecord(group.group_id, None)]
 
-    def _deleted(self, doomed: list[ClassicGroup], expired: bool, error: Error) -> None:
+    def _deleted(self, doomed: list[ClassicGroup | ConsumerGroup], expired: bool, error: Error) -> None:
         """How the deletion ended; groups that are still there live on."""
         gone = 0
         for group in doomed:
-            if self.groups.get(group.group_id) is group:
+            if isinstance(group, ConsumerGroup):
+                group.doomed = False
+                gone += self.consumers.groups.get(group.group_id) is not group
+            elif self.groups.get(group.group_id) is group:
                 group.state = group.previous_state
             else:
                 gone += 1

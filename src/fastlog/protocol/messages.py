@@ -80,6 +80,20 @@ _DATA_FILES = {
     "group_metadata_value": "group_log",
     "transaction_log_key": "transaction_log",
     "transaction_log_value": "transaction_log",
+    "consumer_group_metadata_key": "consumer_group_log",
+    "consumer_group_metadata_value": "consumer_group_log",
+    "consumer_group_partition_metadata_key": "consumer_group_log",
+    "consumer_group_partition_metadata_value": "consumer_group_log",
+    "consumer_group_member_metadata_key": "consumer_group_log",
+    "consumer_group_member_metadata_value": "consumer_group_log",
+    "consumer_group_target_assignment_metadata_key": "consumer_group_log",
+    "consumer_group_target_assignment_metadata_value": "consumer_group_log",
+    "consumer_group_target_assignment_member_key": "consumer_group_log",
+    "consumer_group_target_assignment_member_value": "consumer_group_log",
+    "consumer_group_current_member_assignment_key": "consumer_group_log",
+    "consumer_group_current_member_assignment_value": "consumer_group_log",
+    "consumer_group_regular_expression_key": "consumer_group_log",
+    "consumer_group_regular_expression_value": "consumer_group_log",
 }
 
 

@@ -1,7 +1,7 @@
 """ApiVersions v0-4: which requests are served in which versions, and which features the cluster has.
 
 An unsupported version is answered by the dispatcher (KIP-511). A feature is finalized (KIP-584) at the level whose requests are
-served: the consumer, share and streams group protocols are not, and a Kafka cluster at their level 0 does not list them.
+served: the share and streams group protocols are not, and a Kafka cluster at their level 0 does not list them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUPPORTED: Final = {
     "streams.version": (0, 1),
     "transaction.version": (0, 2),
 }
-FINALIZED: Final = {"metadata.version": 30, "transaction.version": 2}
+FINALIZED: Final = {"group.version": 1, "metadata.version": 30, "transaction.version": 2}
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _APIS: Final = [
     {"api_key": key, "min_version": api.advertised[0], "max_version": api.advertised[1]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlog.broker.groups import coordinator_of
+from fastlog.broker.groups import ALL_OPERATIONS, coordinator_of
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from fastlog.protocol.messages import Message
 
 _OPERATIONS_FIRST = 3
-# What may be done with a group when nothing is forbidden: bits of AclOperation READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
@@ -21,5 +19,5 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     if request.version >= _OPERATIONS_FIRST and message["include_authorized_operations"]:
         for group in groups:
             if group.get("error_code", Error.NONE) == Error.NONE:
-                group["authorized_operations"] = _ALL_OPERATIONS
+                group["authorized_operations"] = ALL_OPERATIONS
     return {"groups": groups}

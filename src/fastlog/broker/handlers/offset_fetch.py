@@ -41,7 +41,9 @@ async def _fetch(ctx: Context, version: int, group: Message, stable: bool) -> Me
                 named.append(topic | {"name": known.name})
         asked = named
     try:
-        topics = await coordinator_of(ctx).fetch_offsets(group_id, asked, require_stable=stable)
+        topics = await coordinator_of(ctx).fetch_offsets(
+            group_id, asked, group.get("member_id"), group.get("member_epoch", -1), require_stable=stable
+        )
     except KafkaError as failure:
         if version < _GROUP_ERROR_FIRST:
             return {"error_code": Error.NONE, "topics": [_failed(topic, failure.code) for topic in asked or ()]}
