@@ -49,6 +49,7 @@ LAYERS = {
         "logtool",
     },
     "network": {
+        "quota",
         "net",
         "table",
         "command",

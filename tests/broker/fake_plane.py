@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastlog.broker.plane import (
     AppendResult,
     BatchRules,
+    ClientBounds,
     DeleteRecordsResult,
     ListenAddress,
     LogSettings,
@@ -30,7 +31,7 @@ from fastlog.protocol.errors import Error
 from fastlog.protocol.records import build_end_marker, iter_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
 
@@ -86,6 +87,9 @@ class FakePlane:
         self.closed: list[str] = []
         self.config: PlaneConfig | None = None
         self.accepting = False
+        self.quotas = (ClientBounds(), dict[str, ClientBounds]())
+        self.muted_ms = 0
+        """What came with the last response."""
         self.arenas: list[str] = []
         self._on_request: Callable[[Request], None] | None = None
         self._on_txn_check: Callable[[TxnCheck], None] | None = None
@@ -134,7 +138,17 @@ class FakePlane:
         self._on_request(Request(token, api_key, version, 7, client_id, "127.0.0.1:12345", listener, memoryview(body)))
         return await asyncio.wait_for(future, 10)
 
-    def respond(self, token: int, body: bytes) -> None:
+    def set_quotas(self, default: ClientBounds, named: Mapping[str, ClientBounds]) -> None:
+        self.quotas = (default, dict(named))
+
+    def requests_counted(self) -> bool:
+        return False
+
+    def count_request(self, client_id: str | None, spent_ns: int) -> int:
+        raise AssertionError("no request is counted")
+
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
+        self.muted_ms = throttle_ms
         self._answers.pop(token).set_result(body)
 
     def close(self, token: int, why: str) -> None:

@@ -36,6 +36,7 @@ class Broker:
             "store": None,
             "topics": served.topics,
             "configs": None,
+            "quotas": None,
             "cluster": cluster,
             "log": logging.getLogger("test"),
             "clock": served.clock,
@@ -46,7 +47,8 @@ class Broker:
         key = API_BY_NAME[api].key
         body = memoryview(encode_request(key, version, message))
         request = Request(1, key, version, 1, "client", "127.0.0.1:5000", listener, body)
-        return decode_response(key, version, await answer(self.ctx, request))
+        response, _ = await answer(self.ctx, request)
+        return decode_response(key, version, response)
 
     async def member(self, group_id: str, version: int, *, instance: str | None = None) -> tuple[str, Message]:
         """Joins, and returns the member id and the JoinGroup response of the generation."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fastlog.broker.configs import ConfigManager
     from fastlog.broker.plane import Plane
+    from fastlog.broker.quotas import QuotaManager
     from fastlog.broker.topics import TopicManager
     from fastlog.metadata.store import MetadataStore
 
@@ -73,6 +74,7 @@ class Context:
     store: MetadataStore
     topics: TopicManager
     configs: ConfigManager
+    quotas: QuotaManager
     cluster: Cluster
     log: Logger
     clock: Clock

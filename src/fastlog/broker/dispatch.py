@@ -7,20 +7,23 @@ body that is no such request, a failure for which the API has no place in its re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+import time
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
 from fastlog.broker.said import said
-from fastlog.protocol import CodecError, DecodeError
+from fastlog.protocol import CodecError, DecodeError, EncodeError
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
 
 if TYPE_CHECKING:
     from fastlog.broker.plane import Request
 
-Handler: TypeAlias = Callable[[Context, RequestContext, Message], Awaitable[Message]]
+Handler: TypeAlias = Callable[[Context, RequestContext, Message], Coroutine[Any, Any, Message]]
 
 # Modules of fastlog.broker.handlers. Each is imported by its first request: a broker that serves produce and fetch needs few of them.
 HANDLERS: dict[int, str] = {
@@ -55,6 +58,8 @@ HANDLERS: dict[int, str] = {
     45: "alter_partition_reassignments",
     46: "list_partition_reassignments",
     47: "offset_delete",
+    48: "describe_client_quotas",
+    49: "alter_client_quotas",
     55: "describe_quorum",
     57: "update_features",
     60: "describe_cluster",
@@ -114,7 +119,7 @@ class Dispatcher:
     async def _serve(self, request: Request) -> None:
         ctx = self._ctx
         try:
-            body = await answer(ctx, request)
+            body, throttle_ms = await answer(ctx, request, counted=ctx.plane.requests_counted())
         except Unanswerable as why:
             ctx.plane.close(request.token, str(why))
         except asyncio.CancelledError:
@@ -129,21 +134,24 @@ class Dispatcher:
             else:
                 ctx.plane.respond(request.token, failed)
         else:
-            ctx.plane.respond(request.token, body)
+            ctx.plane.respond(request.token, body, throttle_ms)
 
 
 class Unanswerable(Exception):  # noqa: N818 - not an error of ours: the text says what the peer did
     """The connection must be closed; says why."""
 
 
-async def answer(ctx: Context, request: Request) -> bytes:
-    """The response's body. Raises Unanswerable, and whatever the handler raises."""
+async def answer(ctx: Context, request: Request, *, counted: bool = False) -> tuple[bytes, int]:
+    """The response's body, and for how many milliseconds its client has to wait then.
+
+    `counted`: the time that it takes counts for its client's quota. Raises Unanswerable, and whatever the handler raises.
+    """
     api = API_BY_KEY.get(request.api_key)
     if api is None:
         raise Unanswerable(f"unknown API key {request.api_key} (version {request.version})")
     if not api.serves(request.version):
         if request.api_key == API_VERSIONS:
-            return unsupported_api_versions()
+            return unsupported_api_versions(), 0
         raise Unanswerable(f"{api.name} version {request.version} is not served, only {api.versions[0]} to {api.versions[1]}")
     handle = handler(request.api_key)
     if handle is None:
@@ -153,14 +161,47 @@ async def answer(ctx: Context, request: Request) -> bytes:
     except DecodeError as error:
         raise Unanswerable(f"undecodable {api.name} request: {error}") from None
     context = RequestContext(request.api_key, request.version, request.client_id, request.peer, request.listener)
+    handling = handle(ctx, context, message)
+    timed = Timed(handling) if counted else None
     try:
-        response = await handle(ctx, context, message)
+        response = await (handling if timed is None else timed)
     except KafkaError as error:
         failed = failure(request.api_key, request.version, error.code, said(error))
         if failed is None:
             raise
-        return failed
-    return encode_response(request.api_key, request.version, response)
+        return failed, 0
+    throttle_ms: int = response.get("throttle_time_ms", 0)
+    if timed is not None:
+        throttle_ms = max(throttle_ms, ctx.plane.count_request(request.client_id, timed.spent_ns))
+    if throttle_ms:
+        with contextlib.suppress(EncodeError):  # a version without the field
+            return encode_response(request.api_key, request.version, {**response, "throttle_time_ms": throttle_ms}), throttle_ms
+    return encode_response(request.api_key, request.version, response), throttle_ms
+
+
+class Timed:
+    """Awaits a handler and takes the time that it runs: what it waits for costs nothing."""
+
+    def __init__(self, handling: Coroutine[Any, Any, Message]) -> None:
+        self._handling = handling
+        self.spent_ns = 0
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        step: Callable[[], Any] = partial(self._handling.send, None)
+        while True:
+            began = time.perf_counter_ns()
+            try:
+                awaited = step()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            finally:
+                self.spent_ns += time.perf_counter_ns() - began
+            try:
+                value = yield awaited
+            except BaseException as failure:  # noqa: BLE001 - it is the handler's
+                step = partial(self._handling.throw, failure)
+            else:
+                step = partial(self._handling.send, value)
 
 
 def unsupported_api_versions() -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.protocol.errors import Error
@@ -169,6 +169,23 @@ class ListenAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaBound:
+    rate: float | None = None
+    """Bytes, per cent of a thread, or partitions, each a second; None: no bound."""
+    shared: bool = False
+    """All clients that it holds for are counted together; else each by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBounds:
+    """What the data plane counts of a client."""
+
+    produce: QuotaBound = QuotaBound()
+    fetch: QuotaBound = QuotaBound()
+    request: QuotaBound = QuotaBound()
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneConfig:
     """What the data plane is started with. Nothing here changes later."""
 
@@ -188,6 +205,8 @@ class PlaneConfig:
     """A flush of their device makes durable what was written before through all of its files (fastlog.storage.flushes)."""
     limits: dict[str, int] = field(default_factory=dict)
     """Broker settings that bound requests and connections, by Kafka's name."""
+    quota_samples: int = 11
+    quota_window_ms: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +276,17 @@ class Plane(Protocol):
 
     def stats(self) -> dict[str, Any]: ...
 
-    def respond(self, token: int, body: bytes) -> None: ...
+    def set_quotas(self, default: ClientBounds, named: Mapping[str, ClientBounds]) -> None:
+        """What holds from now on for clients by their id, and for those that are not named."""
+
+    def requests_counted(self) -> bool:
+        """Whether some client's time is bounded: then `count_request` is to be told of it."""
+
+    def count_request(self, client_id: str | None, spent_ns: int) -> int:
+        """Counts what a request took of the control plane. Milliseconds that its client has to wait."""
+
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
+        """`throttle_ms`: nothing is read from its connection for so long."""
 
     def close(self, token: int, why: str) -> None:
         """Closes the connection and logs a line that names the peer and why."""

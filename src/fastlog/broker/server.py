@@ -26,6 +26,7 @@ from fastlog.broker.dispatch import Dispatcher
 from fastlog.broker.opening import open_topics
 from fastlog.broker.options import AUTO, OFF
 from fastlog.broker.plane import PlaneConfig
+from fastlog.broker.quotas import QuotaManager
 from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
 from fastlog.metadata.sqlite import open_store
@@ -148,6 +149,8 @@ class Broker:
             lock_fds=[directory.lock_fd for directory in directories],
             one_flush_for_many=shared_flush.allowed,
             limits={name: configs.get(name) for name in PLANE_LIMITS},
+            quota_samples=configs.get("quota.window.num"),
+            quota_window_ms=configs.get("quota.window.size.seconds") * 1000,
         )
         self._undo.push_async_callback(plane.stop)
         plane_facts = await plane.start(config, self._receive, self._check_transaction)
@@ -159,7 +162,10 @@ class Broker:
         await self._give_up_relics(relics, plane_facts.arenas, opened)
         endpoints = _endpoints(options, listeners)
         cluster = Cluster(cluster_id, node_id, endpoints, configs.get("broker.rack"))
-        context = Context(plane, store, topics, configs, cluster, logging.getLogger("fastlog.request"), Clock())
+        clock = Clock()
+        quotas = QuotaManager(store, plane, configs, clock)
+        await quotas.load()
+        context = Context(plane, store, topics, configs, quotas, cluster, logging.getLogger("fastlog.request"), clock)
         self._coordinator = context.coordinator = self._make_coordinator(context)
         self._transactions = context.transactions = self._make_transactions(context, self._coordinator)
         await self._coordinator.start()

@@ -23,6 +23,7 @@ from fastlog import _core
 from fastlog.broker.plane import (
     AppendResult,
     BatchRules,
+    ClientBounds,
     DeleteRecordsResult,
     ListenAddress,
     LogSettings,
@@ -42,7 +43,7 @@ from fastlog.protocol.messages import API_BY_KEY
 from fastlog.protocol.records import build_end_marker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
 log = logging.getLogger("fastlog.plane")
@@ -71,6 +72,11 @@ def _settings(settings: LogSettings) -> tuple[Any, ...]:
         settings.flush_ms,
         settings.write_caching,
     )
+
+
+def _bounds(bounds: ClientBounds) -> tuple[tuple[float | None, bool], tuple[float | None, bool], tuple[float | None, bool]]:
+    produce, fetch, request = bounds.produce, bounds.fetch, bounds.request
+    return (produce.rate, produce.shared), (fetch.rate, fetch.shared), (request.rate, request.shared)
 
 
 def _rules(rules: BatchRules) -> tuple[Any, ...]:
@@ -147,6 +153,8 @@ class ShardedPlane:
             accept_mask=sum(1 << shard for shard in takers),
             flush_group=config.one_flush_for_many,
             relics=list(config.relics),
+            quota_samples=config.quota_samples,
+            quota_window_ms=config.quota_window_ms,
         )
         self._per_shard = [0] * n
         await self._run_threads(config.cores)
@@ -264,11 +272,22 @@ class ShardedPlane:
             else:
                 log.log(item[1], "%s", item[2])
 
-    def respond(self, token: int, body: bytes) -> None:
-        self._sent(self._running().respond(token, body))
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
+        self._sent(self._running().respond(token, body, throttle_ms))
 
     def close(self, token: int, why: str) -> None:
         self._sent(self._running().close(token, why.encode()))
+
+    # ---- quotas ----
+
+    def set_quotas(self, default: ClientBounds, named: Mapping[str, ClientBounds]) -> None:
+        self._running().set_quotas(_bounds(default), [(name.encode(), _bounds(bounds)) for name, bounds in named.items()])
+
+    def requests_counted(self) -> bool:
+        return self._running().requests_counted()
+
+    def count_request(self, client_id: str | None, spent_ns: int) -> int:
+        return self._running().count_request((client_id or "").encode(), spent_ns, time.monotonic_ns())
 
     # ---- partitions ----
 

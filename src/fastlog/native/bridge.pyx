@@ -18,6 +18,8 @@ from fastlog.native.log cimport LOG_WHY, LogSettings, Partition, Relics, Store, 
 from fastlog.native.mail cimport MailBox, MailItem, mail_flush, mail_free, mail_init, mail_send, mail_take
 from fastlog.native.net cimport MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_LOG, MAIL_REPLY, MAIL_REQUEST, PEER_MAX, Counters, LogLine, \
     Request, Shard
+from fastlog.native.quota cimport QUOTA_KINDS, QUOTA_REQUEST, Quotas, quota_begin, quota_end, quota_free, quota_name, quota_on, \
+    quota_open, quota_record
 from fastlog.native.ring cimport RING_AUTO, RING_EPOLL, RING_URING, RingConfig, RingStats, ring_close, ring_open, ring_start, \
     ring_stats, ring_why
 from fastlog.native.shard cimport ShardConfig, shard_free, shard_init, shard_run, shard_wake
@@ -56,7 +58,8 @@ cdef class DataPlane:
 
     shards: int, 1 to 64. io: "auto", "uring" or "epoll". memory: bytes of log memory per shard. buffers: bytes of receive buffers per
     shard. arenas: one path or None per shard. workers: threads of the pool. lock_fds: kept open by every ring. flexible: per API
-    key (128) the first flexible request version or -1. limits: int by name, as `Limits` in net.pxd. Raises OSError, MemoryError.
+    key (128) the first flexible request version or -1. limits: int by name, as `Limits` in net.pxd. quota_*: see
+    quota.pxd. Raises OSError, MemoryError.
     """
     cdef Shard **shards
     cdef Store **stores
@@ -68,6 +71,7 @@ cdef class DataPlane:
     cdef Pool *pool
     cdef Relics *relics
     cdef int64_t *awake
+    cdef Quotas *quotas
     cdef readonly int n
     cdef int event
     cdef readonly object engine
@@ -75,7 +79,7 @@ cdef class DataPlane:
     cdef object arenas
 
     def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, list lock_fds, list flexible,
-                  dict limits, uint64_t accept_mask, bint flush_group, list relics):
+                  dict limits, uint64_t accept_mask, bint flush_group, list relics, int quota_samples, int64_t quota_window_ms):
         cdef int i
         cdef int rc
         self.n = shards
@@ -84,10 +88,11 @@ cdef class DataPlane:
         if self.event < 0:
             raise OSError("eventfd")
         self.awake = <int64_t *> lines(64)
+        self.quotas = quota_open(quota_samples, quota_window_ms)
         self.shards = <Shard **> calloc(shards, sizeof(Shard *))
         self.stores = <Store **> calloc(shards, sizeof(Store *))
         self.boxes = <MailBox **> calloc((shards + 1) * (shards + 1), sizeof(MailBox *))
-        if self.awake == NULL or self.shards == NULL or self.stores == NULL or self.boxes == NULL:
+        if self.quotas == NULL or self.awake == NULL or self.shards == NULL or self.stores == NULL or self.boxes == NULL:
             raise MemoryError
         for i in range((shards + 1) * (shards + 1)):
             self.boxes[i] = <MailBox *> lines(sizeof(MailBox))
@@ -168,6 +173,7 @@ cdef class DataPlane:
         shard.limits.fetch_bytes_max = limits["fetch_bytes_max"]
         shard.limits.sessions_max = limits["sessions_max"]
         shard.pool = self.pool
+        shard.quotas = self.quotas
         if shard_init(shard, &self.config) < 0:
             raise MemoryError
         rc = ring_open(&shard.ring, &self.ring_config, why, sizeof(why))
@@ -198,6 +204,7 @@ cdef class DataPlane:
         free(self.boxes)
         free(self.awake)
         free(self.locks)
+        quota_free(self.quotas)
         if self.event >= 0:
             close(self.event)
 
@@ -294,16 +301,16 @@ cdef class DataPlane:
 
     # ---- answers ----
 
-    def respond(self, uint64_t token, bytes body) -> bool:
+    def respond(self, uint64_t token, bytes body, int throttle_ms) -> bool:
         """Answers a request: the body after the response header. Every token is answered exactly once, here or by `close`.
-        Returns True when mail is left to `flush`."""
-        return self._reply(token, body, 0)
+        throttle_ms: how long its connection is not read from. Returns True when mail is left to `flush`."""
+        return self._reply(token, body, 0, throttle_ms)
 
     def close(self, uint64_t token, bytes why) -> bool:
         """Closes the request's connection; `why` goes to the log."""
-        return self._reply(token, why, 1)
+        return self._reply(token, why, 1, 0)
 
-    cdef bint _reply(self, uint64_t token, bytes body, uint32_t number) except -1:
+    cdef bint _reply(self, uint64_t token, bytes body, uint32_t number, int throttle_ms) except -1:
         cdef Request *r = <Request *> <size_t> token
         cdef int to = r.shard.index
         cdef Py_ssize_t n = PyBytes_GET_SIZE(body)
@@ -311,6 +318,7 @@ cdef class DataPlane:
         if reply == NULL:
             raise MemoryError
         reply.request = r
+        reply.throttle_ms = throttle_ms
         reply.length = <uint32_t> n
         memcpy(reply.data, PyBytes_AS_STRING(body), n)
         reply.data[n] = 0
@@ -461,6 +469,35 @@ cdef class DataPlane:
     def relics_bytes(self) -> int:
         return relics_bytes(self.relics) if self.relics != NULL else 0
 
+    # ---- quotas ----
+
+    def set_quotas(self, tuple default, list named):
+        """Bounds of produce bytes, fetch bytes and request percentage, a second each: (float or None, whether all share it) three times,
+        for clients that are not named, and by client id (bytes). Raises MemoryError."""
+        cdef double bounds[3]
+        cdef bint shared[3]
+        cdef bint failed = False
+        fill_bounds(bounds, shared, default)
+        quota_begin(self.quotas, bounds, shared)
+        try:
+            for name, limits in named:
+                fill_bounds(bounds, shared, limits)
+                if quota_name(self.quotas, <const uint8_t *> PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), bounds, shared) < 0:
+                    failed = True
+        finally:
+            quota_end(self.quotas)
+        if failed:
+            raise MemoryError
+
+    def requests_counted(self) -> bool:
+        """Whether some client's time is bounded."""
+        return quota_on(self.quotas, QUOTA_REQUEST)
+
+    def count_request(self, bytes client, int64_t spent_ns, int64_t now_ns) -> int:
+        """Counts time that a client's request took; milliseconds that it must wait."""
+        return quota_record(self.quotas, QUOTA_REQUEST, <const uint8_t *> PyBytes_AS_STRING(client), PyBytes_GET_SIZE(client),
+                            <double> spent_ns, now_ns // 1000000)
+
     # ---- what can be looked at any time ----
 
     def positions(self, uint64_t handle) -> tuple:
@@ -492,6 +529,16 @@ cdef class DataPlane:
 cdef int fill_settings(LogSettings *out, tuple values) except -1:
     (out.segment_bytes, out.segment_ms, out.segment_jitter_ms, out.index_interval_bytes, out.segment_index_bytes, out.flush_messages,
      out.flush_ms, out.write_caching) = values
+    return 0
+
+
+cdef int fill_bounds(double *bounds, bint *shared, tuple limits) except -1:
+    cdef int kind
+    for kind in range(<int> QUOTA_KINDS):
+        bound, together = limits[kind]
+        bounds[kind] = -1.0 if bound is None else bound
+        shared[kind] = together
+    bounds[<int> QUOTA_REQUEST] *= 1e7    # per cent of a second, in nanoseconds
     return 0
 
 

@@ -43,5 +43,6 @@ cdef struct Command:
 
 cdef struct Reply:                  # the control plane's answer to a request; malloc'ed, freed by the shard
     Request *request
+    int32_t throttle_ms
     uint32_t length
     uint8_t data[1]

@@ -20,6 +20,8 @@ cdef int response_iov_room(Request *r, int32_t n) noexcept nogil       # 0, or -
 cdef uint32_t response_head(const Request *r) noexcept nogil
 # The response is complete (or, when silent, there is none).
 cdef void request_ready(Request *r) noexcept nogil
+# Counts `amount` for its client's quota (a kind of quota.pxd); sets r.throttle_ms when that is too much. Reads r.client_id.
+cdef void request_count(Request *r, int kind, double amount) noexcept nogil
 cdef void conn_resume(Conn *c) noexcept nogil                           # after `paused` was cleared
 cdef void conn_dirty(Conn *c) noexcept nogil
 # The peer's name, for log lines.

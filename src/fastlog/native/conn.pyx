@@ -9,7 +9,16 @@ from fastlog.native.buf cimport BUF_CLASS_MAX, Buf, buf_data, buf_drop, buf_get,
 from fastlog.native.bytes cimport Reader, get32, put32, read_i16, read_i32, read_uvarint, reader_init, reader_take
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport LOG_INFO, LOG_WARNING, MAIL_LOG, PEER_MAX, REQ_READY, REQ_RUNNING, SEND_IOV, LogLine, SendVec, counter_add
+from fastlog.native.quota cimport QUOTA_REQUEST, quota_on, quota_record
 from fastlog.native.ring cimport Op, iovec, ring_cancel, ring_recv, ring_recv_any, ring_sendmsg
+from fastlog.native.timer cimport Timer, timer_arm, timer_disarm
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    int CLOCK_MONOTONIC
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -100,6 +109,7 @@ cdef void conn_open(Shard *shard, int fd, uint32_t listener) noexcept nogil:
     c.active_ns = shard.now_ns
     c.recv_op.done = on_recv_any
     c.send_op.done = on_sent
+    c.mute.fired = unmute
     c.next = shard.conns
     if c.next != NULL:
         c.next.prev = c
@@ -156,6 +166,7 @@ cdef bint conn_gone(Conn *c) noexcept nogil:
         request_end(c)
     if c.receiving or c.sending or c.first != NULL:
         return False
+    timer_disarm(&shard.timers, &c.mute)
     if c.rx != NULL:
         buf_drop(&shard.bufs, c.rx)
     if c.prev != NULL:
@@ -252,7 +263,7 @@ cdef void received(Conn *c, int32_t res) noexcept nogil:
 
 cdef bint may_parse(Conn *c) noexcept nogil:
     cdef Shard *shard = c.shard
-    return not (c.closing or c.paused or c.barrier or shard.draining or c.n_requests >= shard.limits.requests_per_conn_max
+    return not (c.closing or c.paused or c.muted or c.barrier or shard.draining or c.n_requests >= shard.limits.requests_per_conn_max
                 or c.bytes_in_progress >= shard.limits.bytes_per_conn_max or c.answers_bytes >= shard.limits.answers_per_conn_max
                 or (shard.bufs.used > shard.bufs.used_max and c.n_requests > 0))
 
@@ -418,6 +429,7 @@ cdef bint start_request(Conn *c, const uint8_t *p, uint32_t length) noexcept nog
     r.flexible = flexible and key != 18
     r.barrier = barrier
     r.silent = False
+    r.throttle_ms = 0
     r.out = r.out_small
     r.out_capacity = sizeof(r.out_small)
     r.iov = r.iov_small
@@ -444,8 +456,52 @@ cdef bint start_request(Conn *c, const uint8_t *p, uint32_t length) noexcept nog
         c.frame_typical -= c.frame_typical // 8
     counter_add(&shard.counters.requests, 1)
     counter_add(&shard.counters.requests_live, 1)
-    shard.dispatch(r)
+    if key <= 2 and quota_on(shard.quotas, QUOTA_REQUEST):
+        dispatch_timed(r)
+    else:
+        shard.dispatch(r)
     return not c.closing
+
+
+# ---- quotas --------------------------------------------------------------------------------------------------------------------
+
+cdef int64_t clock_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t> t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef void dispatch_timed(Request *r) noexcept nogil:
+    """Counts the time of the connection's last request, which is known now, and takes this one's."""
+    cdef Conn *c = r.conn
+    cdef int64_t began = clock_ns()
+    request_count(r, QUOTA_REQUEST, <double> c.spent_ns)
+    c.shard.dispatch(r)
+    c.spent_ns = clock_ns() - began
+
+
+cdef void request_count(Request *r, int kind, double amount) noexcept nogil:
+    cdef Shard *shard = r.shard
+    cdef int32_t wait = quota_record(shard.quotas, kind, r.client_id, r.client_id_length, amount, shard.now_ns // 1000000)
+    if wait > r.throttle_ms:
+        r.throttle_ms = wait
+
+
+cdef void mute(Conn *c, int32_t ms) noexcept nogil:
+    cdef Shard *shard = c.shard
+    cdef int64_t at = shard.now_ns + <int64_t> ms * 1000000
+    counter_add(&shard.counters.throttled, 1)
+    if c.muted:
+        if c.mute.at_ns >= at:
+            return
+        timer_disarm(&shard.timers, &c.mute)
+    c.muted = timer_arm(&shard.timers, &c.mute, at) == 0
+
+
+cdef void unmute(Timer *t) noexcept nogil:
+    cdef Conn *c = <Conn *> (<char *> t - <size_t> &(<Conn *> NULL).mute)
+    c.muted = False
+    conn_resume(c)
 
 
 cdef void request_end(Conn *c) noexcept nogil:
@@ -537,6 +593,8 @@ cdef void request_ready(Request *r) noexcept nogil:
         put32(r.out, <uint32_t> (r.out_bytes - 4))
     r.state = REQ_READY
     r.abort = NULL
+    if r.throttle_ms > 0 and not r.conn.closing:
+        mute(r.conn, r.throttle_ms)
     r.conn.answers_bytes += r.out_bytes
     if r.frame != NULL and r.release == NULL:
         # nothing of the response points into the request: let the receive buffer go

@@ -12,6 +12,7 @@ from fastlog.native.fetchwait cimport fetch_park, fetch_unpark
 from fastlog.native.fetchwork cimport FETCH_PARKED, FETCH_READING, FETCH_SENDING, FETCH_UNPARKING, FetchRead, FetchWork, first_part
 from fastlog.native.log cimport Positions, StoreStats, position_get, store_stats
 from fastlog.native.net cimport Request, Shard, counter_add
+from fastlog.native.quota cimport QUOTA_FETCH, quota_on, quota_window
 from fastlog.native.session cimport FETCH_SLAB, FetchPart, Session, fetch_part_free, fetch_part_new, session_add, session_end, \
     session_find, session_new, session_part, session_remove, sessions_free
 from fastlog.native.slab cimport slab_free, slab_get
@@ -41,6 +42,7 @@ cdef void fetch_start(Request *r) noexcept nogil:
     cdef bint flexible = r.version >= 12
     cdef FetchWork *work
     cdef int32_t max_wait, session_id = 0, session_epoch = -1
+    cdef int64_t most
     cdef int16_t error = 0
     cdef char text[96]
     counter_add(&shard.counters.fetch_requests, 1)
@@ -70,6 +72,12 @@ cdef void fetch_start(Request *r) noexcept nogil:
         session_epoch = read_i32(b)
     if work.budget > shard.limits.fetch_bytes_max:
         work.budget = shard.limits.fetch_bytes_max
+    if quota_on(shard.quotas, QUOTA_FETCH):
+        # no more than may ever be had at once: it would wait for ever
+        work.quota = True
+        most = quota_window(shard.quotas, QUOTA_FETCH, r.client_id, r.client_id_length)
+        if work.budget > most:
+            work.budget = most
     work.wait = max_wait > 0 and work.min_bytes > 0
     work.deadline_ns = shard.now_ns + <int64_t> (max_wait if max_wait > 0 else 0) * 1000000
     error = find_session(work, session_id, session_epoch)
@@ -90,7 +98,7 @@ cdef void fetch_start(Request *r) noexcept nogil:
         work.session = NULL
     if work.session != NULL:
         work.session.busy = True
-    if work.by_id or work.session != NULL:
+    if (work.by_id or work.session != NULL) and not work.quota:
         # nothing points into the request any more: a parked one holds no receive buffer
         buf_drop(&shard.bufs, r.frame)
         r.frame = NULL

@@ -3,11 +3,12 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from fastlog.native.bytes cimport Writer, write_bytes, write_i16, write_i32, write_i64, writer_init
-from fastlog.native.conn cimport conn_close, request_ready, response_iov_room, response_room
+from fastlog.native.conn cimport conn_close, request_count, request_ready, response_iov_room, response_room
 from fastlog.native.fetchread cimport fetch_read_copy, fetch_read_release, fetch_reads_free
 from fastlog.native.fetchwork cimport FETCH_SENDING, FetchRead, FetchWork, first_part
 from fastlog.native.log cimport Pin
 from fastlog.native.net cimport Request, Shard, counter_add
+from fastlog.native.quota cimport QUOTA_FETCH
 from fastlog.native.session cimport FetchPart, Session, fetch_part_free, session_end, session_to_end
 from fastlog.native.slab cimport slab_put
 from fastlog.native.wire cimport wire_put_length, wire_put_string, wire_put_tags
@@ -54,6 +55,11 @@ cdef void fetch_answer(FetchWork *work) noexcept nogil:
                     n_iov += 1
                     pin = pin.next
         p = p.next
+    if work.quota:
+        request_count(r, QUOTA_FETCH, work.total + room)
+    if r.throttle_ms:
+        answer_throttled(work)
+        return
     writer_init(&w, response_room(r, room), room)
     if w.p == NULL or response_iov_room(r, n_iov) < 0 or work.aborted:
         if not work.aborted:
@@ -63,7 +69,7 @@ cdef void fetch_answer(FetchWork *work) noexcept nogil:
         return
     from_ = r.out
     r.n_iov = 0
-    write_i32(&w, 0)                # throttle time
+    write_i32(&w, 0)                # throttle time: a response that is throttled is empty
     if r.version >= 7:
         write_i16(&w, 0)
         write_i32(&w, work.session.id if work.session != NULL else 0)
@@ -164,15 +170,30 @@ cdef void rotate(Session *s) noexcept nogil:
         n -= 1
 
 
+cdef void answer_throttled(FetchWork *work) noexcept nogil:
+    """Nothing but how long to wait; what was read is given back with the request. A session that is new does not begin (as Kafka's)."""
+    cdef int32_t session_id = 0
+    if work.session != NULL and work.incremental:
+        session_id = work.session.id
+    elif work.session != NULL:
+        session_end(work.shard, work.session)
+    empty(work, 0, session_id)
+
+
 cdef void fetch_answer_error(FetchWork *work, int16_t error) noexcept nogil:
+    empty(work, error, 0)
+
+
+cdef void empty(FetchWork *work, int16_t error, int32_t session_id) noexcept nogil:
     cdef Request *r = work.request
     cdef bint flexible = r.version >= 12
     cdef Writer w
     writer_init(&w, response_room(r, 32), 32)
     if w.p != NULL:
-        write_i32(&w, 0)
-        write_i16(&w, error)
-        write_i32(&w, 0)
+        write_i32(&w, r.throttle_ms)
+        if r.version >= 7:
+            write_i16(&w, error)
+            write_i32(&w, session_id)
         wire_put_length(&w, flexible, 0)
         wire_put_tags(&w, flexible)
         r.iov[0].iov_base = r.out

@@ -60,6 +60,7 @@ cdef struct FetchWork:
     bint pumping
     bint incremental
     bint by_id
+    bint quota                      # its bytes are counted: the request's frame is kept for the client's id
     bint copy_out                   # too much is pinned already
 
 

@@ -15,6 +15,7 @@ from fastlog.native.buf cimport Buf, Bufs
 from fastlog.native.bytes cimport Reader
 from fastlog.native.log cimport Partition, Store
 from fastlog.native.mail cimport MailBox
+from fastlog.native.quota cimport Quotas
 from fastlog.native.ring cimport Op, Ring, iovec, msghdr
 from fastlog.native.table cimport Table
 from fastlog.native.timer cimport Timer, Timers
@@ -104,6 +105,7 @@ cdef struct Counters:               # read by any thread
     int64_t requests_live
     int64_t memory_buffers          # bytes of receive buffers in use
     int64_t sessions
+    int64_t throttled               # requests after which their connection had to wait for a quota
 
 cdef struct SendVec:                # what one sendmsg under way points to
     msghdr message
@@ -134,6 +136,7 @@ cdef struct Request:
     bint flexible                   # response header has tagged fields
     bint barrier
     bint silent                     # acks=0: nothing is sent
+    int32_t throttle_ms             # what the response says, and how long its connection is not read from when it is ready
     uint8_t *out                    # the response's own bytes
     uint32_t out_capacity
     iovec *iov                      # the whole response, in order
@@ -173,6 +176,9 @@ cdef struct Conn:
     bint barrier                    # a barrier request is in progress
     bint closing
     bint unpin                      # its send was cancelled so that pinned memory can be copied out
+    bint muted                      # parse nothing until `mute` fires: a quota is used up
+    Timer mute
+    int64_t spent_ns                # by its last request; counted with the next, and only while a quota asks for it
     bint dirty                      # in the shard's list
     Conn *dirty_next
     Conn *next
@@ -191,6 +197,7 @@ cdef struct Shard:
     Table table
     Timers timers
     Limits limits
+    Quotas *quotas                  # of all shards
     Counters counters
     int64_t now_ns                  # CLOCK_MONOTONIC, once per turn
     int64_t now_ms                  # wall clock, once per turn

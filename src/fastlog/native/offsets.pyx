@@ -233,7 +233,7 @@ cdef void answer(Work *work) noexcept nogil:
         request_ready(r)
         return
     if r.version >= 2:
-        write_i32(&w, 0)            # throttle time
+        write_i32(&w, r.throttle_ms)
     wire_put_length(&w, flexible, work.n_topics)
     part = work.first
     while part != NULL:

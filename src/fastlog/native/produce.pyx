@@ -8,10 +8,11 @@ from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, BATCH_UNDECIDED, CO
     batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
-from fastlog.native.conn cimport conn_close, conn_resume, request_ready, response_plain, response_room
+from fastlog.native.conn cimport conn_close, conn_resume, request_count, request_ready, response_plain, response_room
 from fastlog.native.log cimport Append, log_append
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, counter_add
+from fastlog.native.quota cimport QUOTA_PRODUCE, quota_on
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
 from fastlog.native.table cimport Topic, table_by_id, table_by_name, topic_drop, topic_hold
 from fastlog.native.wire cimport wire_length, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
@@ -87,6 +88,8 @@ cdef void produce_start(Request *r) noexcept nogil:
         return
     if work.acks == 0:
         r.silent = True
+    if quota_on(shard.quotas, QUOTA_PRODUCE):
+        request_count(r, QUOTA_PRODUCE, r.frame_bytes - 4)
     check(work)
 
 
@@ -387,7 +390,7 @@ cdef void answer(Work *work) noexcept nogil:
         if in_topic == 0:
             wire_put_tags(&w, flexible)
         part = part.next
-    write_i32(&w, 0)                # throttle time
+    write_i32(&w, r.throttle_ms)
     wire_put_tags(&w, flexible)
     response_plain(r, <uint32_t> writer_used(&w))
     drop(work)

@@ -308,6 +308,7 @@ cdef void replied(Shard *shard, Reply *reply, uint32_t number) noexcept nogil:
     """number 1: `data` says why the connection is closed instead."""
     cdef Request *r = reply.request
     cdef uint8_t *room
+    r.throttle_ms = reply.throttle_ms
     if number == 1:
         r.silent = True
         conn_close(r.conn, <char *> reply.data, True)

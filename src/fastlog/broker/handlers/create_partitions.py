@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker.replicas import check_replicas
 from fastlog.broker.said import said
@@ -12,7 +12,11 @@ from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
+    from fastlog.broker.mutations import Mutations
     from fastlog.protocol.messages import Message
+
+_STRICT_FIRST: Final = 3
+"""From this version on a client is refused what its quota does not allow (KIP-599)."""
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
@@ -24,11 +28,12 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
         if count > 1
     ]
     single = [topic for topic in asked if counts[topic["name"]] == 1]
-    results += await asyncio.gather(*(_add(ctx, topic, validate_only=message["validate_only"]) for topic in single))
-    return {"results": results}
+    mutations = ctx.quotas.mutations(request.client_id, strict=request.version >= _STRICT_FIRST)
+    results += await asyncio.gather(*(_add(ctx, topic, mutations, validate_only=message["validate_only"]) for topic in single))
+    return {"results": results, "throttle_time_ms": mutations.throttle_ms}
 
 
-async def _add(ctx: Context, asked: Message, *, validate_only: bool) -> dict[str, Any]:
+async def _add(ctx: Context, asked: Message, mutations: Mutations, *, validate_only: bool) -> dict[str, Any]:
     name, count, assignments = asked["name"], asked["count"], asked["assignments"]
     try:
         topic = ctx.topics.get(name)
@@ -43,6 +48,7 @@ async def _add(ctx: Context, asked: Message, *, validate_only: bool) -> dict[str
                 )
             for assignment in assignments:
                 check_replicas(assignment["broker_ids"], ctx.cluster.node_id)
+        mutations.take(max(0, count - topic.partition_count))
         await ctx.topics.add_partitions(topic, count, validate_only=validate_only)
     except KafkaError as failure:
         return {"name": name, "error_code": failure.code, "error_message": said(failure)}

@@ -14,9 +14,12 @@ from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
     from fastlog.broker.context import Context, RequestContext
+    from fastlog.broker.mutations import Mutations
     from fastlog.protocol.messages import Message
 
 _DEFAULT: Final = -1
+_STRICT_FIRST: Final = 6
+"""From this version on a client is refused what its quota does not allow (KIP-599)."""
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
@@ -32,16 +35,19 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     if total > PARTITIONS_PER_REQUEST_MAX:
         failure = KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
         return {"topics": [*(_refused(topic["name"], failure) for topic in single), *twice]}
-    created = await asyncio.gather(*(_create(ctx, topic, validate_only=message["validate_only"]) for topic in single))
-    return {"topics": [*created, *twice]}
+    mutations = ctx.quotas.mutations(request.client_id, strict=request.version >= _STRICT_FIRST)
+    created = await asyncio.gather(*(_create(ctx, topic, mutations, validate_only=message["validate_only"]) for topic in single))
+    return {"topics": [*created, *twice], "throttle_time_ms": mutations.throttle_ms}
 
 
-async def _create(ctx: Context, asked: Message, *, validate_only: bool) -> dict[str, Any]:
+async def _create(ctx: Context, asked: Message, mutations: Mutations, *, validate_only: bool) -> dict[str, Any]:
     name = asked["name"]
     try:
         ctx.topics.check_new(name)
         partitions = _partitions(ctx, asked)
         configs = _configs(asked)
+        ctx.topics.check_configs(configs)
+        mutations.take(partitions)
         topic = await ctx.topics.create(name, partitions, configs, validate_only=validate_only)
     except KafkaError as failure:
         return _refused(name, failure)

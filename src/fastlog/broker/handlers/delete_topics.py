@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker.listing import NO_ID
 from fastlog.broker.said import said
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fastlog.broker.context import Context, RequestContext
+    from fastlog.broker.mutations import Mutations
     from fastlog.broker.partitions import Topic
     from fastlog.protocol.messages import Message
+
+_STRICT_FIRST: Final = 5
+"""From this version on a client is refused what its quota does not allow (KIP-599)."""
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
@@ -38,8 +42,9 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     for topic in by_both:
         twice = KafkaError(Error.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied.")
         answers.append(_answer(topic.name, topic.topic_id, twice))
-    answers += await asyncio.gather(*(_delete(ctx, topic) for topic in wanted if topic not in by_both))
-    return {"responses": answers}
+    mutations = ctx.quotas.mutations(request.client_id, strict=request.version >= _STRICT_FIRST)
+    answers += await asyncio.gather(*(_delete(ctx, topic, mutations) for topic in wanted if topic not in by_both))
+    return {"responses": answers, "throttle_time_ms": mutations.throttle_ms}
 
 
 def _find(ctx: Context, name: str | None, topic_id: UUID) -> Topic:
@@ -58,10 +63,11 @@ def _find(ctx: Context, name: str | None, topic_id: UUID) -> Topic:
     return topic
 
 
-async def _delete(ctx: Context, topic: Topic) -> dict[str, Any]:
+async def _delete(ctx: Context, topic: Topic, mutations: Mutations) -> dict[str, Any]:
     try:
         if not ctx.configs.get("delete.topic.enable"):
             raise KafkaError(Error.TOPIC_DELETION_DISABLED)
+        mutations.take(topic.partition_count)
         await ctx.topics.delete(topic)
     except KafkaError as failure:
         return _answer(topic.name, topic.topic_id, failure)
