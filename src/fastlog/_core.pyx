@@ -2,9 +2,11 @@
 from fastlog.native.batch import peek
 from fastlog.native.bridge import DONE, LOG, REQUEST, DataPlane
 from fastlog.native.codec import Codec, CodecError, DecodeError, EncodeError
+from fastlog.native.compact import Compaction, CompactionCancelledError, DamagedLogError
 from fastlog.native.compression import compress, decompress
 from fastlog.native.crc32c import checksum as crc32c
 
 __all__ = [
-    "Codec", "CodecError", "DONE", "DataPlane", "DecodeError", "EncodeError", "LOG", "REQUEST", "compress", "crc32c", "decompress", "peek",
+    "Codec", "CodecError", "Compaction", "CompactionCancelledError", "DONE", "DamagedLogError", "DataPlane", "DecodeError", "EncodeError",
+    "LOG", "REQUEST", "compress", "crc32c", "decompress", "peek",
 ]

@@ -289,6 +289,16 @@ class FakePlane:
         log.start = max(log.start, offset)
         return DeleteRecordsResult(Error.NONE, log.start)
 
+    async def roll(self, topic_id: UUID, partition: int) -> Error:
+        self.events.append(("roll", Path(self.open[topic_id, partition].spec.path).name))
+        return Error.NONE
+
+    async def compactable(self, topic_id: UUID, partition: int) -> int | None:
+        return 0
+
+    async def swap_segments(self, topic_id: UUID, partition: int, base_offset: int, end: int) -> tuple[Error, str]:
+        raise AssertionError("nothing here can be compacted")
+
     async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult:
         return TimeResult(Error.NONE)
 

@@ -100,9 +100,12 @@ class ConfigManager:
         def value(name: str) -> Any:
             return self.layers.topic_value(name, own)
 
+        segment_ms = value("segment.ms")
+        if "compact" in value("cleanup.policy"):  # only segments that are no longer written to are compacted
+            segment_ms = min(segment_ms, value("max.compaction.lag.ms"))
         return LogSettings(
             segment_bytes=value("segment.bytes"),
-            segment_ms=value("segment.ms"),
+            segment_ms=segment_ms,
             segment_jitter_ms=value("segment.jitter.ms"),
             index_interval_bytes=value("index.interval.bytes"),
             segment_index_bytes=value("segment.index.bytes"),

@@ -271,6 +271,18 @@ class Plane(Protocol):
 
     async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult: ...
 
+    async def roll(self, topic_id: UUID, partition: int) -> Error:
+        """Begins a new segment, unless the active one is empty."""
+
+    async def compactable(self, topic_id: UUID, partition: int) -> int | None:
+        """The offset below which segments are whole on disk and below the last stable offset; None: not open, or offline."""
+
+    async def swap_segments(self, topic_id: UUID, partition: int, base_offset: int, end: int) -> tuple[Error, str]:
+        """The .cleaned files at `base_offset` take the place of the segments from there to `end`, durably; or an error, and why.
+
+        OFFSET_OUT_OF_RANGE: the segments have changed; UNKNOWN_TOPIC_OR_PARTITION: the partition is closing. The files stay then.
+        """
+
     def positions(self, topic_id: UUID, partition: int) -> Positions | None:
         """Reads the published positions; no round trip. None: not open."""
 

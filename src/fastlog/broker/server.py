@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker import machine
+from fastlog.broker.cleaner import Cleaner
 from fastlog.broker.configs import ConfigManager
 from fastlog.broker.context import Clock, Cluster, Context, Endpoint
 from fastlog.broker.dispatch import Dispatcher
@@ -108,6 +109,7 @@ class Broker:
         self._checks: set[asyncio.Task[None]] = set()
         self._directories: list[DataDirectory] = []
         self._retention: Retention | None = None
+        self._cleaner: Cleaner | None = None
         self._kept_relics: list[str] = []
         self.context: Context | None = None
 
@@ -173,9 +175,11 @@ class Broker:
         self.context = context
         self._dispatcher = Dispatcher(context)
         self._retention = Retention(context)
+        self._cleaner = Cleaner(context)
         metrics_port = await self._serve_metrics(*options.metrics) if options.metrics is not None else None
         await plane.accept()
         self._retention.start()
+        await self._cleaner.start()
         return Facts(
             cores=config.cores,
             memory=memory,
@@ -324,6 +328,9 @@ class Broker:
         yield from counter_samples("fastlog_transaction_", self._transactions.metrics)
         for name, value in self._transactions.gauges().items():
             yield Sample(f"fastlog_transaction_{name}", value)
+        if self._cleaner is not None:
+            for name, number, counter in self._cleaner.samples():
+                yield Sample(f"fastlog_cleaner_{name}", number, (), counter=counter)
         yield from process_samples()
 
     async def stop(self) -> None:
@@ -334,6 +341,8 @@ class Broker:
             return
         if self._retention is not None:
             await self._retention.stop()
+        if self._cleaner is not None:
+            await self._cleaner.stop()
         timeout_ms = context.configs.get("fastlog.shutdown.timeout.ms")
         drained = asyncio.ensure_future(self._plane.drain(timeout_ms))
         await self._transactions.stop()

@@ -52,7 +52,7 @@ BACKLOG = 4096
 INFLATE_MAX = 128 << 20
 """Bytes that one compressed batch may decompress to while it is looked into; they are never all in memory at once."""
 LISTENER_SHARD = 0
-CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS = range(5)  # LogCtlKind in native/log.pxd
+CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS, _, ROLL, COMPACTABLE, SWAP = range(9)  # LogCtlKind in native/log.pxd
 
 
 @dataclass(slots=True)
@@ -315,9 +315,11 @@ class ShardedPlane:
             self._partitions[spec.topic_id, spec.partition] = _Partition(handle, shard)
         return OpenResult(Error(error), why, recovered, lost, arena)
 
-    async def _control(self, at: _Partition, kind: int, number: int = 0, settings: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+    async def _control(
+        self, at: _Partition, kind: int, number: int = 0, settings: tuple[Any, ...] = (), end: int = 0
+    ) -> tuple[Any, ...]:
         core = self._running()
-        return await self._call(core.control, at.handle, kind, number, settings)
+        return await self._call(core.control, at.handle, kind, number, settings, end)
 
     async def _end(self, topic_id: UUID, partition: int, kind: int) -> str | None:
         """Why it did not end as it should, or None."""
@@ -411,6 +413,24 @@ class ShardedPlane:
             return DeleteRecordsResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
         error, _, low_watermark = await self._control(at, DELETE_RECORDS, offset)
         return DeleteRecordsResult(Error(error), low_watermark)
+
+    async def roll(self, topic_id: UUID, partition: int) -> Error:
+        at = self._of(topic_id, partition)
+        return Error((await self._control(at, ROLL))[0]) if at is not None else Error.UNKNOWN_TOPIC_OR_PARTITION
+
+    async def compactable(self, topic_id: UUID, partition: int) -> int | None:
+        at = self._of(topic_id, partition)
+        if at is None:
+            return None
+        error, _, offset = await self._control(at, COMPACTABLE)
+        return None if error else offset
+
+    async def swap_segments(self, topic_id: UUID, partition: int, base_offset: int, end: int) -> tuple[Error, str]:
+        at = self._of(topic_id, partition)
+        if at is None:
+            return Error.UNKNOWN_TOPIC_OR_PARTITION, ""
+        error, why, _ = await self._control(at, SWAP, base_offset, end=end)
+        return Error(error), why
 
     async def find_time(self, topic_id: UUID, partition: int, timestamp: int) -> TimeResult:
         core, at = self._running(), self._of(topic_id, partition)

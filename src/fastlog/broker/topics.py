@@ -24,7 +24,7 @@ from fastlog.protocol.errors import Error, KafkaError
 from fastlog.storage.placement import Placement, remove_partition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from fastlog.broker.configs import ConfigManager
     from fastlog.broker.plane import Plane
@@ -63,6 +63,7 @@ class TopicManager:
         self._saving_starts = asyncio.Lock()
         self._on_delete: list[Callable[[str], None]] = []
         self._on_change: list[TopicListener] = []
+        self._on_deleting: list[Callable[[Topic], Awaitable[None]]] = []
         configs.on_change(self._push_all)
 
     # ---- reading ----
@@ -99,6 +100,10 @@ class TopicManager:
     def on_delete(self, listener: Callable[[str], None]) -> None:
         """To be called with the name of each topic that was deleted."""
         self._on_delete.append(listener)
+
+    def on_deleting(self, listener: Callable[[Topic], Awaitable[None]]) -> None:
+        """To be called, and waited for, before the data of a topic goes."""
+        self._on_deleting.append(listener)
 
     # ---- one change of a topic at a time ----
 
@@ -267,6 +272,8 @@ class TopicManager:
             del self._topics[topic.name], self._by_id[topic.topic_id]
             self._changed(topic.name)
             await self.plane.unpublish_topic(topic.topic_id)
+            for leave in self._on_deleting:
+                await leave(topic)
             await self._remove(topic)
             del self._collisions[collision_key(topic.name)]
             for listener in self._on_delete:

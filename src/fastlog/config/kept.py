@@ -179,13 +179,8 @@ transactional.id.expiration.ms INT fixed 604800000
     (
         "compaction does not use it",
         """
-log.cleaner.backoff.ms LONG dynamic 15000
-log.cleaner.dedupe.buffer.size LONG dynamic 134217728
-log.cleaner.enable BOOLEAN fixed true
 log.cleaner.io.buffer.load.factor DOUBLE dynamic 0.9
 log.cleaner.io.buffer.size INT dynamic 524288
-log.cleaner.io.max.bytes.per.second DOUBLE dynamic 1.7976931348623157E308
-log.cleaner.threads INT dynamic 1
         """,
     ),
     (

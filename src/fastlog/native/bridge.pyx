@@ -366,12 +366,13 @@ cdef class DataPlane:
         fill_settings(&c.log.settings, settings)
         return self._send(shard, MAIL_COMMAND, 0, c)
 
-    def control(self, int64_t cookie, uint64_t handle, int kind, int64_t number, tuple settings) -> bool:
-        """kind: LogCtlKind. settings: for CTL_SETTINGS, else (). Result: (error, why, number)."""
+    def control(self, int64_t cookie, uint64_t handle, int kind, int64_t number, tuple settings, int64_t end=0) -> bool:
+        """kind: LogCtlKind. settings: for CTL_SETTINGS, else (). end: for CTL_SWAP. Result: (error, why, number)."""
         cdef Command *c = self._command(CMD_CONTROL, cookie)
         c.control.part = <Partition *> <size_t> handle
         c.control.kind = kind
         c.control.number = number
+        c.control.end = end
         if settings:
             fill_settings(&c.control.settings, settings)
         return self._send(c.control.part.owner, MAIL_COMMAND, 0, c)

@@ -12,8 +12,8 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.index cimport index_seal
 from fastlog.native.log cimport (
-    CTL_CLOSE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, Append, Log, LogCtl, LogOpen,
-    LogSettings, Partition, position_set,
+    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, CTL_SWAP, Append,
+    Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
 )
 from fastlog.native.producers cimport producers_free, producers_init, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.promise cimport append_answer, parked_fail
@@ -26,6 +26,7 @@ from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, StoreState, UNKNOWN_TOPIC_OR_PARTITION, clock_ms, clock_ns,
     log_moved, log_ready,
 )
+from fastlog.native.swap cimport swap_limit, swap_step
 from fastlog.native.timequery cimport timequeries_fail
 from fastlog.native.timer cimport timer_disarm
 from fastlog.native.work cimport Job, WORK_SOON, work_submit
@@ -276,6 +277,7 @@ cdef void control_start(LogState *log, LogCtl *c) noexcept nogil:
     c.why[0] = 0
     c.next = NULL
     c.result = 0
+    c.busy = False
     if log.closing:
         snprintf(c.why, sizeof(c.why), "the log is closed or closing")
         answer(c, UNKNOWN_TOPIC_OR_PARTITION)
@@ -294,6 +296,10 @@ cdef void control_start(LogState *log, LogCtl *c) noexcept nogil:
         return
     if c.kind == CTL_DELETE_RECORDS:
         delete_records(log, c)
+        return
+    if c.kind == CTL_COMPACTABLE:
+        c.result = swap_limit(log)
+        answer(c, 0)
         return
     if c.kind == CTL_FLUSH:
         c.number = log.end
@@ -426,7 +432,9 @@ cdef void control_step(LogState *log) noexcept nogil:
     cdef bint offline = log.part.at.offline != 0
     if c == NULL or log.sealing:
         return
-    if c.kind == CTL_FLUSH:
+    if c.kind == CTL_SWAP:
+        swap_step(log, c)
+    elif c.kind == CTL_FLUSH:
         if offline or log.durable >= c.number:
             log.controls = c.next
             answer(c, KAFKA_STORAGE_ERROR if offline else 0)

@@ -13,6 +13,7 @@ cdef struct Listing:                # zero it before use
     Numbers logs
     Numbers snapshots
     bint next_segment               # the provisional segment is there
+    bint swaps                      # files of an interrupted swap are: swap_finish comes first, then this is read again
 
 # Reads the directory. What an interrupted deletion or write left in it is removed.
 cdef int16_t directory_list(const char *path, Listing *list, char *why) noexcept nogil

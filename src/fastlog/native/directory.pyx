@@ -96,9 +96,7 @@ cdef int16_t directory_list(const char *path, Listing *list, char *why) noexcept
         elif strcmp(entry.d_name, "next.segment") == 0:
             list.next_segment = True
         elif ends(entry.d_name, ".swap"):
-            snprintf(why, LOG_WHY, "%.100s: another broker's interrupted compaction must be finished by it first", entry.d_name)
-            closedir(d)
-            return STORAGE
+            list.swaps = True
         elif ends(entry.d_name, ".deleted") or ends(entry.d_name, ".tmp") or ends(entry.d_name, ".cleaned"):
             err = path_join(inside, path, entry.d_name)
             if not err:

@@ -136,17 +136,21 @@ cdef enum LogCtlKind:
     CTL_DELETE_RECORDS = 4          # log start goes to `number` (-1: the high watermark); whole segments below are removed
     CTL_FLUSH = 5
     CTL_ROLL = 6
+    CTL_COMPACTABLE = 7             # result: where the segments end that can be compacted (sealed, and below the last stable offset)
+    CTL_SWAP = 8                    # the segments from the one at `number` up to offset `end` give way to the .cleaned files there
 
 cdef struct LogCtl:
     Partition *part
     int kind
     int64_t number
+    int64_t end
     LogSettings settings
     int16_t error                   # out
     char why[256]                   # out
-    int64_t result                  # out: CTL_DELETE_RECORDS: the new log start
+    int64_t result                  # out: CTL_DELETE_RECORDS: the new log start; CTL_SWAP: bytes of the new segment
     void (*done)(LogCtl *c) noexcept nogil
-    LogCtl *next
+    LogCtl *next                    # the log's until done, as is the one below
+    bint busy
 
 cdef struct Relics                  # opaque: arenas of dead processes, read only, shared by all shards while logs are opened
 # Maps the arenas named in paths (n of them; checked: owner, mode, inode, magic). Those that can't be used are skipped and said in why.

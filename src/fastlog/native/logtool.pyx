@@ -11,10 +11,10 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from fastlog.native.batch cimport PEEK_OK, BatchInfo, batch_peek
 from fastlog.native.log cimport (
-    CTL_CLOSE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, Append, LogCtl, LogOpen, LogSettings,
-    Partition, Pin, Read, Relics, Store, StoreConfig, StoreStats, TimeQuery, Watch, log_append, log_control, log_find_time, log_open,
-    log_read, log_release, log_unwatch, log_watch, partition_free, relics_bytes, relics_drop, relics_open, store_abandon, store_close,
-    store_open, store_stats, store_tick,
+    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, CTL_SWAP, Append,
+    LogCtl, LogOpen, LogSettings, Partition, Pin, Read, Relics, Store, StoreConfig, StoreStats, TimeQuery, Watch, log_append, log_control,
+    log_find_time, log_open, log_read, log_release, log_unwatch, log_watch, partition_free, relics_bytes, relics_drop, relics_open,
+    store_abandon, store_close, store_open, store_stats, store_tick,
 )
 from fastlog.native.ring cimport (
     RING_AUTO, RING_EPOLL, RING_URING, Ring, RingConfig, ring_close, ring_kind, ring_open, ring_start, ring_wait,
@@ -605,7 +605,7 @@ cdef class LocalLog:
         free(w)
         return result
 
-    def control(self, int kind, int64_t number=0, dict settings=None):
+    def control(self, int kind, int64_t number=0, dict settings=None, int64_t end=0):
         """Does a LogCtl; its result. Raises LogError."""
         cdef Waiting *w
         cdef Partition *part = self.open_part()
@@ -616,6 +616,7 @@ cdef class LocalLog:
         w.control.kind = kind
         w.control.number = number
         w.control.settings = settings_of(settings or {})
+        w.control.end = end
         w.control.done = control_finished
         log_control(self.owner.store, &w.control)
         self.owner.until(&w.finished)
@@ -640,6 +641,14 @@ cdef class LocalLog:
     def delete_records(self, int64_t offset):
         """Moves the log's start; the new one."""
         return self.control(CTL_DELETE_RECORDS, offset)
+
+    def compactable(self):
+        """The offset below which segments can be compacted."""
+        return self.control(CTL_COMPACTABLE)
+
+    def swap(self, int64_t base_offset, int64_t end):
+        """Puts the .cleaned files at a base offset in the place of the segments from there to `end`; the new segment's bytes."""
+        return self.control(CTL_SWAP, base_offset, None, end)
 
     def close(self):
         """A clean close."""

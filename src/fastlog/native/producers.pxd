@@ -37,6 +37,8 @@ cdef struct Producers:
 
 cdef void producers_init(Producers *p) noexcept nogil
 cdef void producers_free(Producers *p) noexcept nogil
+# A producer that is remembered, or NULL.
+cdef const Producer *producers_find(const Producers *p, int64_t id) noexcept nogil
 # What to do with a batch that comes next: PRODUCER_OK, PRODUCER_DUPLICATE (the original in *original) or an error code.
 cdef int16_t producers_check(const Producers *p, const BatchInfo *info, const ProducerBatch **original) noexcept nogil
 # Notes a batch that became part of the log, checked or (recovery) not. -1: no memory.

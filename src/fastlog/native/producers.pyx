@@ -49,6 +49,10 @@ cdef Producer *find(const Producers *p, int64_t id) noexcept nogil:
     return e
 
 
+cdef const Producer *producers_find(const Producers *p, int64_t id) noexcept nogil:
+    return find(p, id)
+
+
 cdef bint widen(Producers *p) noexcept nogil:
     """Room for one more, keeping at most one entry a bucket on average."""
     cdef uint32_t size = p.mask + 1 if p.buckets != NULL else 0

@@ -440,7 +440,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     at = recent_position(log, r.offset)
     if at < r.reached:
         at = r.reached
-    if at >= seg.start:
+    if at >= 0 and at >= seg.start:             # compaction may have moved the first segment's start below 0
         at -= seg.start
     else:
         at = -1

@@ -21,6 +21,7 @@ from fastlog.native.producers cimport producers_free, producers_init, producers_
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
 from fastlog.native.store cimport INDEX_ENTRIES_MAX
+from fastlog.native.swap cimport swap_finish
 
 cdef extern from *:
     """
@@ -260,7 +261,31 @@ cdef int sealed(Recovery *r, const Listing *l, int64_t base, int64_t next_base) 
     return how if how < 0 else how == 0
 
 
-cdef int scan_segment(Recovery *r, const char *path, int fd, int64_t size, int64_t base, Scan *s) noexcept nogil:
+cdef int compacted(Recovery *r, Listing *l, int fd, int64_t size, int64_t base, int64_t next_base, Scan *s) noexcept nogil:
+    """Takes a segment that skips offsets, if it is one that compaction made: whole to its last byte, and up to where the next one begins.
+    1 when it was taken, -1 on failure.
+    """
+    cdef Index ix
+    cdef Scan whole
+    cdef int err
+    index_init(&ix, base)
+    scan_set(&whole, r, fd, size, &ix, base)
+    whole.check = True
+    whole.gaps = True
+    err = scan_run(&whole)
+    if err or whole.at != size or whole.offset != next_base:
+        index_free(&ix)
+        return failed(r, "cannot read a segment", err) if err else 0
+    index_free(r.index)
+    r.index[0] = ix
+    s[0] = whole
+    s.index = r.index
+    s.why = NULL
+    return 1 if load_before(r, l, next_base) == 0 else -1
+
+
+cdef int scan_segment(Recovery *r, Listing *l, const char *path, int fd, int64_t size, int64_t base, int64_t next_base,
+                      Scan *s) noexcept nogil:
     """Takes what continues the log, from the file and then from dead arenas."""
     cdef int64_t end
     cdef int64_t at
@@ -270,6 +295,10 @@ cdef int scan_segment(Recovery *r, const char *path, int fd, int64_t size, int64
     err = scan_run(s)
     if err:
         return failed(r, "cannot read a segment", err)
+    if s.gap and next_base >= 0:
+        i = compacted(r, l, fd, size, base, next_base, s)
+        if i:
+            return -1 if i < 0 else 0
     if r.relics == NULL:
         return 0
     for i in range(r.relics.n):
@@ -465,7 +494,7 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
                 s.producers_from = offset
         begun = s.at > 0
         if how == 0:
-            how = scan_segment(r, path, fd, size, l.logs.at[i], &s)
+            how = scan_segment(r, l, path, fd, size, l.logs.at[i], l.logs.at[i + 1] if i + 1 < l.logs.n else -1, &s)
         if how == 0:
             offset = s.offset
             why = s.why
@@ -587,6 +616,13 @@ cdef int run(Recovery *r, Listing *l) noexcept nogil:
         if how:
             return failed(r, "cannot make the directory", how)
     r.error = directory_list(r.path, l, r.why)
+    if not r.error and l.swaps:
+        how = swap_finish(r.path)
+        if how:
+            return failed(r, "cannot finish a compaction", how)
+        directory_free(l)
+        memset(l, 0, sizeof(Listing))
+        r.error = directory_list(r.path, l, r.why)
     if not r.error:
         r.error = directory_check_topic(r.path, r.topic_id, r.why)
     if r.error:

@@ -23,6 +23,7 @@ cdef struct Scan:
     int32_t leader_epoch            # of the last batch; unchanged when there is none
     int64_t batches
     const char *why                 # why it stopped before `to`: static text, or NULL
+    bint gap                        # it stopped at a batch that skips offsets, where none may
 
 # Walks from `at`. 0 when it stopped at `to` or at the first bytes that are no part of the log (why); an errno when reading failed.
 cdef int scan_run(Scan *s) noexcept nogil

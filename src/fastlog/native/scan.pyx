@@ -60,6 +60,7 @@ cdef int scan_run(Scan *s) noexcept nogil:
     cdef const uint8_t *p
     cdef int err
     s.why = NULL
+    s.gap = False
     s.first_timestamp = -1
     s.batches = 0
     w.size = WINDOW if s.check else HEADERS
@@ -88,6 +89,7 @@ cdef int scan_run(Scan *s) noexcept nogil:
             break
         if info.base_offset < s.offset or (info.base_offset != s.offset and not s.gaps):
             s.why = "a batch whose offset does not continue the log"
+            s.gap = info.base_offset > s.offset
             break
         if s.check:
             err = fill(s, &w, s.at, <size_t> info.size)

@@ -31,5 +31,7 @@ cdef void segment_opened(StoreState *s, Segment *seg) noexcept nogil
 cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil
 # Files of a segment at its end, the snapshot last: it says that the rest is there. Blocking, for jobs. Returns an errno.
 cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_offset) noexcept nogil
+# Has a segment that was taken out of its log's array freed with its last user.
+cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil
 # Removes segments all of whose offsets are below `offset`, never the active one.
 cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil

@@ -238,7 +238,7 @@ cdef void open_done(Job *job) noexcept nogil:
 
 cdef void open_start(LogState *log, Segment *seg) noexcept nogil:
     cdef LogJob *j
-    if seg.opening or seg.failed:
+    if seg.opening or seg.failed or seg.swapping:
         return
     j = <LogJob *> calloc(1, sizeof(LogJob))
     if j != NULL:
@@ -510,6 +510,14 @@ cdef void remove_done(Job *job) noexcept nogil:
     free(j)
 
 
+cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil:
+    arena_drop_set(s.arena, &seg.chunks)
+    seg.deleted = True
+    unlist(s, seg)
+    if seg.users == 0:
+        segment_free(s, seg)
+
+
 cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
     cdef StoreState *s = log.store
     cdef Segment *seg
@@ -517,7 +525,8 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
     cdef int64_t bytes = 0
     cdef int32_t n = 0
     cdef int32_t i
-    while n + 1 < log.segments_n and log.segments[n + 1].base_offset <= offset and log.segments[n].sealed:
+    while n + 1 < log.segments_n and log.segments[n + 1].base_offset <= offset and log.segments[n].sealed and \
+            not log.segments[n].swapping:
         n += 1
     if n == 0:
         return
@@ -535,11 +544,7 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
         seg = log.segments[i]
         (<int64_t *> j.data)[i] = seg.base_offset
         bytes += seg.size
-        arena_drop_set(s.arena, &seg.chunks)
-        seg.deleted = True
-        unlist(s, seg)
-        if seg.users == 0:
-            segment_free(s, seg)
+        segment_drop(s, seg)
     memmove(log.segments, log.segments + n, <size_t> (log.segments_n - n) * sizeof(Segment *))
     log.segments_n -= n
     position_set(&log.part.at.bytes, log.part.at.bytes - bytes)

@@ -81,6 +81,7 @@ cdef struct Segment:
     bint sealed                     # trimmed, flushed, indexes written: fd and index may be closed and opened again
     bint opening
     bint failed                     # the last opening did: who waits gets an error
+    bint swapping                   # its files are being replaced: it is not opened now, nor removed
     bint keeping                    # a job writes index entries to the files
     bint deleted                    # out of the log; freed with its last user
     bint listed

@@ -6,6 +6,7 @@ it still has retention.bytes. The newest segment goes only when everything in th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -25,8 +26,12 @@ class Segment:
 def list_segments(directory: str) -> list[Segment]:
     """The segments of a partition, oldest first. Blocks. Raises OSError."""
     with os.scandir(directory) as entries:
-        found = [(match, entry) for entry in entries if (match := _SEGMENT.fullmatch(entry.name)) is not None]
-        return sorted((Segment(int(match[1]), entry.stat().st_size) for match, entry in found), key=lambda segment: segment.base_offset)
+        named = [(int(match[1]), entry) for entry in entries if (match := _SEGMENT.fullmatch(entry.name)) is not None]
+    found = []
+    for base_offset, entry in named:
+        with contextlib.suppress(FileNotFoundError):  # it was dropped just now
+            found.append(Segment(base_offset, entry.stat().st_size))
+    return sorted(found, key=lambda segment: segment.base_offset)
 
 
 def first_kept(segments: list[Segment], log_bytes: int, high_watermark: int, first_young: int | None, bytes_max: int) -> int:

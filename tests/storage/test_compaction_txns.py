@@ -1,0 +1,132 @@
+"""Transactions in compacted logs: aborted records go, markers stay as long as they mean something, the .txnindex says what is left."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from fastlog.protocol.records import Batch, Record, build_batch, iter_batches
+from tests.storage.build import read_all
+from tests.storage.compacting import Cleaner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fastlog.native.logtool import LocalLog, LocalStore
+
+NOW = int(time.time() * 1000)
+
+
+class Transactions:
+    """Appends transactions, and keeps the segments' .txnindex files as Kafka's broker does."""
+
+    def __init__(self, log: LocalLog, path: Path) -> None:
+        self.log, self.path = log, path
+        self.sequences: dict[int, int] = {}
+        self.aborted: list[tuple[int, int, int, int]] = []
+
+    def write(self, producer: int, keys: list[bytes], *, value: bytes = b"v") -> int:
+        records = [Record(0, NOW, key, value) for key in keys]
+        sequence = self.sequences.get(producer, 0)
+        self.sequences[producer] = sequence + len(records)
+        data = build_batch(records, timestamp_ms=NOW, attributes=0x10, producer_id=producer, producer_epoch=0, base_sequence=sequence)
+        result = self.log.append(data)
+        assert result.error == 0
+        return result.base_offset
+
+    def end(self, producer: int, *, commit: bool, first: int = 0) -> int:
+        marker = Record(0, NOW, b"\0\0\0" + bytes([commit]), b"\0\0\0\0\0\0")
+        result = self.log.append(build_batch([marker], timestamp_ms=NOW, attributes=0x30, producer_id=producer, producer_epoch=0))
+        assert result.error == 0
+        if not commit:
+            self.aborted.append((producer, first, result.base_offset, result.base_offset + 1))
+        return result.base_offset
+
+    def roll(self) -> None:
+        base = int(max(self.path.glob("*.log")).stem)
+        self.log.roll()
+        if self.aborted:
+            body = b"".join(b"\0\0" + b"".join(number.to_bytes(8, "big") for number in one) for one in self.aborted)
+            (self.path / f"{base:020}.txnindex").write_bytes(body)
+            self.aborted = []
+
+    def batches(self) -> list[Batch]:
+        return list(iter_batches(read_all(self.log, 0)))
+
+
+def keys(batches: list[Batch]) -> list[bytes | None]:
+    return [record.key for batch in batches for record in batch.records if not batch.control]
+
+
+def markers(batches: list[Batch]) -> list[int]:
+    return [batch.base_offset for batch in batches if batch.control and batch.records]
+
+
+def test_aborted_records_go(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """A key of an aborted transaction does not hide the older record of it; the transaction's records go, its marker stays a while."""
+    path = tmp_path / "t-0"
+    store = open_store(memory=4 << 20)
+    log = store.open(path, segment_bytes=20_000)
+    cleaner, txns = Cleaner(path, retention_ms=1000), Transactions(log, path)
+    txns.write(1, [b"a", b"b"])
+    txns.end(1, commit=True)  # offset 2
+    first = txns.write(2, [b"a", b"c"])
+    txns.write(1, [b"b"])  # offset 5
+    txns.end(2, commit=False, first=first)  # offset 6
+    txns.end(1, commit=True)  # offset 7
+    txns.roll()
+    txns.write(1, [b"z"])  # 8
+    txns.write(2, [b"z"])  # 9: what came before is no longer the last of its producer
+    txns.end(1, commit=True)
+    txns.end(2, commit=True)
+    txns.roll()
+    cleaner.run(log, NOW)
+    found = txns.batches()
+    assert [(r.offset, r.key) for b in found for r in b.records if not b.control] == [(0, b"a"), (5, b"b"), (9, b"z")]
+    # the abort marker has outlived its records: it got a delete horizon in the same pass that dropped them; the next keeps it until then
+    assert 6 in markers(found)
+    assert (path / f"{0:020}.txnindex").exists()
+    for now, stays in ((NOW + 10, True), (NOW + 20, True), (NOW + 5000, False)):
+        txns.write(1, [b"z"])
+        txns.end(1, commit=True)
+        txns.roll()
+        cleaner.run(log, now)
+        found = txns.batches()
+        assert (6 in markers(found)) == stays
+        assert {2, 7} & set(markers(found)) >= {2, 7}
+        assert keys(found)[:2] == [b"a", b"b"]
+    store.close()
+
+
+def test_a_transaction_over_several_segments(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """Records of an aborted transaction go from segments before the one with its marker; the marker goes later than they do."""
+    path = tmp_path / "t-0"
+    store = open_store(memory=4 << 20)
+    log = store.open(path, segment_bytes=20_000)
+    cleaner, txns = Cleaner(path, segment_bytes=1, retention_ms=100), Transactions(log, path)
+    txns.write(7, [b"kept"])
+    txns.end(7, commit=True)
+    first = txns.write(7, [b"kept", b"gone"])
+    txns.roll()
+    txns.write(7, [b"gone too"])
+    txns.roll()
+    txns.end(7, commit=False, first=first)
+    txns.write(7, [b"last"])
+    txns.end(7, commit=True)
+    txns.roll()
+    cleaner.run(log, NOW)
+    found = txns.batches()
+    assert keys(found) == [b"kept", b"last"]
+    assert len(markers(found)) == 3
+    txns.write(7, [b"last"])
+    txns.end(7, commit=True)
+    txns.roll()
+    cleaner.run(log, NOW + 50)
+    assert len(markers(txns.batches())) == 4
+    txns.write(7, [b"last"])
+    txns.end(7, commit=True)
+    txns.roll()
+    cleaner.run(log, NOW + 5000)
+    assert keys(txns.batches()) == [b"kept", b"last"]
+    store.close()
