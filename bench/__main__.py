@@ -1,6 +1,6 @@
 """fastlog side by side with Apache Kafka: `bench/run [OPTION...]`, or `python -m bench` inside the environment.
 
-Starts both on one core, loads them in turns from another, and writes report.md, and report.json with the raw samples.
+Starts both on one core, loads them in turns from another, and writes report.html, report.md, and report.json with the raw samples.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import build, limits, machine, report, rows
+from bench import build, html, limits, machine, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
 from bench.session import Options, Session
 
@@ -28,8 +28,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, metavar="N", help="pairs per row (default: 3; 1 with --quick)")
     parser.add_argument("--seconds", type=float, metavar="S", help="of each measured run (default: 30; 5 with --quick)")
     parser.add_argument("--quick", action="store_true", help="short runs: bursts, not what the disk sustains; the report says so")
+    parser.add_argument("--full", action="store_true", help="7 pairs per row: for figures to be quoted")
+    parser.add_argument("--resume", action="store_true", help="keep the sound samples that the output directory has from an earlier run")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing: make the report again from its raw samples")
     parser.add_argument("--directory", type=Path, default=ROOT / "build/bench/data", help="for the brokers' data, on the disk to measure")
-    parser.add_argument("--output", type=Path, default=ROOT / "build/bench/report", help="where report.md and report.json go")
+    parser.add_argument("--output", type=Path, default=ROOT / "build/bench/report", help="where the report goes")
     parser.add_argument("--memory", type=int, default=GIB, metavar="BYTES", help="fastlog's memory budget (default: 1 GiB, Kafka's heap)")
     parser.add_argument("--bytes-max", type=int, default=24 * GIB, metavar="BYTES", help="end a run early after so many (default: 24 GiB)")
     parser.add_argument("--broker-core", type=int, default=0, metavar="N")
@@ -48,7 +51,7 @@ def options_of(given: argparse.Namespace) -> Options:
     return Options(
         directory=given.directory,
         seconds=seconds,
-        repeats=given.repeats or (1 if given.quick else 3),
+        repeats=given.repeats or (1 if given.quick else 7 if given.full else 3),
         warm_seconds=20 if given.quick else 45,
         lead_seconds=2 if given.quick else 5,
         bytes_max=bytes_max,
@@ -64,8 +67,19 @@ def options_of(given: argparse.Namespace) -> Options:
 
 def write(document: dict[str, Any], chosen: list[rows.Row], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(json.dumps(document, indent=1))
+    (output / "report.json").write_text(json.dumps(document))
     (output / "report.md").write_text(report.markdown(document, chosen))
+    (output / "report.html").write_text(html.page(document, chosen))
+
+
+def render(source: Path) -> int:
+    """Makes the report's pages again from its raw samples, beside them."""
+    document = json.loads(source.read_text())
+    measured = {sample["row"] for sample in document["samples"]}
+    chosen = [row for row in rows.ROWS if row.name in measured]
+    write(document, chosen, source.parent)
+    print(report.table(document["samples"], chosen, document["limits"]))
+    return 0
 
 
 def main() -> int:
@@ -74,6 +88,8 @@ def main() -> int:
         for row in rows.ROWS:
             print(f"{row.name:12} {row.title}")
         return 0
+    if given.render:
+        return render(given.render)
     try:
         chosen = rows.choose(given.only)
         names = given.brokers.split(",")
@@ -105,8 +121,10 @@ def main() -> int:
         loopback = limits.loopback(given.broker_core, given.load_core, seconds)
         document["limits"] = {"disk": limits.disk(given.directory, seconds), "loopback": loopback}
         os.sched_setaffinity(0, {given.load_core})
-    session = Session(names, options)
+    session = Session(names, options, lambda: write(document, chosen, given.output))
     document["samples"] = session.samples
+    if given.resume and (given.output / "report.json").exists():
+        session.resume(json.loads((given.output / "report.json").read_text())["samples"])
     try:
         for broker in session.brokers:
             document["versions"][broker.name] = broker.version()
@@ -120,8 +138,8 @@ def main() -> int:
         if session.samples:
             write(document, chosen, given.output)
     print()
-    print(report.table(session.samples, chosen))
-    print(f"\nreport: {given.output}/report.md, raw samples: {given.output}/report.json")
+    print(report.table(session.samples, chosen, document["limits"]))
+    print(f"\nreport: {given.output}/report.html and report.md, raw samples: {given.output}/report.json")
     return 0 if all(sample.get("sound") for sample in session.samples) else 1
 
 

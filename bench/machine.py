@@ -127,6 +127,12 @@ def wait_for_quiet_disk(device: str, seconds: float = 60) -> None:
         quiet = quiet + 1 if in_flight == 0 and after - before < MB else 0
 
 
+def drop_page_cache() -> None:
+    """Writes out what is dirty and forgets all cached file contents (sysctl/vm.rst of the kernel). Raises OSError: needs root."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("1\n")
+
+
 def fill_page_cache(directory: Path, free_bytes_left: int = 1 << 30) -> float:
     """Turns free memory into clean page cache, by reading a file that is all hole; returns the seconds taken.
 

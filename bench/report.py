@@ -5,23 +5,15 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench.statistics import Limits, Samples, interval, middle, ratios, share_of_limit, values
+
 if TYPE_CHECKING:
     from bench.rows import Row
 
-Samples = list[dict[str, Any]]
-COLUMNS = ("row", "Kafka", "fastlog", "ratio (pairs)", "CPU Kafka", "CPU fastlog", "CPU ratio", "device bytes/byte K / f", "target", "")
-
-
-def values(samples: Samples, row: str, broker: str, metric: str) -> dict[int, float]:
-    """The metric by pair, of sound samples."""
-    wanted = (s for s in samples if s["row"] == row and s["broker"] == broker and s.get("sound"))
-    return {s["pair"]: s[metric] for s in wanted if s.get(metric) is not None}
-
-
-def ratios(samples: Samples, row: str, metric: str) -> list[float]:
-    """fastlog / Kafka, pair by pair."""
-    ours, theirs = values(samples, row, "fastlog", metric), values(samples, row, "kafka", metric)
-    return [ours[pair] / theirs[pair] for pair in sorted(ours.keys() & theirs.keys()) if theirs[pair]]
+COLUMNS = (
+    "row", "Kafka", "fastlog", "ratio (95 %)", "CPU Kafka", "CPU fastlog", "CPU ratio", "share of limit K / f", "device bytes/byte K / f",
+    "target", "",
+)  # fmt: skip
 
 
 def number(value: float | None) -> str:
@@ -30,15 +22,14 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def middle(found: dict[int, float]) -> float | None:
-    return median(found.values()) if found else None
-
-
 def ratio_cell(found: list[float]) -> str:
+    """The median, and between which bounds it is at 95 %."""
     if not found:
         return "-"
-    spread = f" ({min(found):.2f}-{max(found):.2f})" if len(found) > 1 else ""
-    return f"{median(found):.2f}x{spread}"
+    if len(found) == 1:
+        return f"{found[0]:.2f}x"
+    low, high = interval(found)
+    return f"{median(found):.2f}x ({low:.2f}-{high:.2f})"
 
 
 def verdict(samples: Samples, row: Row) -> tuple[str, str]:
@@ -54,7 +45,7 @@ def verdict(samples: Samples, row: Row) -> tuple[str, str]:
     return "; ".join(str(target) for target in row.targets), "; ".join(said)
 
 
-def table(samples: Samples, rows: list[Row]) -> str:
+def table(samples: Samples, rows: list[Row], limits: Limits) -> str:
     """The main table, in Markdown."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in rows:
@@ -66,6 +57,7 @@ def table(samples: Samples, rows: list[Row]) -> str:
             value = middle(values(samples, row.name, broker, metric))
             return "-" if value is None else number(value) + unit
 
+        shares = [share_of_limit(samples, row, broker, limits) for broker in ("kafka", "fastlog")]
         written = [cell(broker, "device_bytes_per_byte", "") for broker in ("kafka", "fastlog")]
         target, met = verdict(samples, row)
         unsound = sum(1 for s in samples if s["row"] == row.name and not s.get("sound"))
@@ -81,6 +73,7 @@ def table(samples: Samples, rows: list[Row]) -> str:
             cell("kafka", cpu, unit),
             cell("fastlog", cpu, unit),
             ratio_cell(ratios(samples, row.name, cpu)),
+            " / ".join("-" if share is None else f"{share:.0%}" for share in shares),
             " / ".join(written),
             target,
             "; ".join(notes),
@@ -119,7 +112,7 @@ def memory_table(samples: Samples, rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def limits_table(limits: dict[str, dict[str, dict[str, float]]]) -> str:
+def limits_table(limits: Limits) -> str:
     lines = ["| limit | MB/s | p50 us | p99 us | CPU s/GB |", "|---|--:|--:|--:|--:|"]
     for found in limits.values():
         for name, each in found.items():
@@ -128,19 +121,28 @@ def limits_table(limits: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def method(document: dict[str, Any]) -> str:
+    return (
+        f"{document['options']['repeats']} pairs a row, {document['options']['seconds']:g} s a run, order AB BA; medians;"
+        " ratios are fastlog / Kafka within a pair, with the bootstrap's 95 % interval of their median. CPU:"
+        " user and kernel time of the whole broker process. MB are 10^6 bytes of record values."
+        " 'burst': shorter than 30 s, or fewer bytes than memory and prepared space could hold."
+        " Limit: the least of disk, loopback and checksum that bounds the row, measured in the same run."
+    )
+
+
+def about(document: dict[str, Any]) -> dict[str, Any]:
+    """Machine, versions and settings."""
+    return {**document["machine"], **document["versions"], **document["settings"]}
+
+
 def markdown(document: dict[str, Any], rows: list[Row]) -> str:
     """The whole report from what the JSON file holds."""
     samples: Samples = document["samples"]
-    about = "\n".join(f"- {key}: {value}" for key, value in {**document["machine"], **document["versions"], **document["settings"]}.items())
-    method = (
-        f"{document['options']['repeats']} pairs a row, {document['options']['seconds']:g} s a run, order AB BA; medians;"
-        " ratios are fastlog / Kafka within a pair. CPU:"
-        " user and kernel time of the whole broker process. MB are 10^6 bytes of record values."
-        " 'burst': shorter than 30 s, or fewer bytes than memory and prepared space could hold."
-    )
-    parts = ["# fastlog beside Apache Kafka", document["made"], method, table(samples, rows)]
+    listed = "\n".join(f"- {key}: {value}" for key, value in about(document).items())
+    parts = ["# fastlog beside Apache Kafka", document["made"], method(document), table(samples, rows, document["limits"])]
     parts += ["## Latency (us)", latency_table(samples, rows), "## Memory", memory_table(samples, rows)]
     if document["limits"]:
         parts += ["## This machine's limits, same run", limits_table(document["limits"])]
-    parts += ["## Machine, versions, settings", about]
+    parts += ["## Machine, versions, settings", listed]
     return "\n\n".join(parts) + "\n"

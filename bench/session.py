@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import machine
@@ -53,8 +53,10 @@ class GeneratorError(Exception):
 class Session:
     """Starts brokers, measures rows, keeps the samples. Close it: it stops what it started and removes its directory's contents."""
 
-    def __init__(self, names: Iterable[str], options: Options) -> None:
+    def __init__(self, names: Iterable[str], options: Options, keep: Callable[[], None]) -> None:
+        """`keep` is called after each row, to save the samples so far."""
         self.options = options
+        self.keep = keep
         self.samples: list[dict[str, Any]] = []
         self.topics: list[tuple[Broker, str]] = []  # made, oldest first, to be deleted when their space is needed
         self.count = 0
@@ -66,6 +68,13 @@ class Session:
                 self.brokers.append(Fastlog(options.directory, options.broker_core, options.fastlog_options, options.memory_bytes))
             else:
                 self.brokers.append(Kafka(options.directory, options.broker_core, options.kafka_options))
+
+    def resume(self, samples: list[dict[str, Any]]) -> None:
+        """Takes over what an earlier run measured soundly; it is not measured again."""
+        self.samples += [sample for sample in samples if sample.get("sound")]
+
+    def is_measured(self, row: Row, broker: Broker, pair: int) -> bool:
+        return any((s["row"], s["broker"], s["pair"]) == (row.name, broker.name, pair) for s in self.samples)
 
     def start(self) -> None:
         """Starts all brokers. Raises StartError."""
@@ -141,6 +150,8 @@ class Session:
             sample.update(self.measure_idle(broker))
         elif row.kind == "start":
             sample.update(self.measure_start(broker))
+        elif row.kind == "read":
+            sample.update(self.measure_read(row, broker))
         else:
             sample.update(self.measure_load(row, broker))
         self.samples.append(sample)
@@ -154,20 +165,38 @@ class Session:
         if options.lead_seconds:
             lead = self.job(row, broker, self.new_topic(broker, row), options.lead_seconds, options.bytes_max // 8)
             self.generate(lead)
-        filled = machine.fill_page_cache(options.directory) if options.fill_page_cache else 0.0
-        machine.wait_for_quiet_disk(self.device)
         job = self.job(row, broker, topic, options.seconds, options.bytes_max)
         with wire.Connection("127.0.0.1", broker.port) as control:
             control.create_topic(topic, job.partitions, job.configs)
             control.wait_for_topic(topic)
+        sample = self.observe(broker, job)
+        return {**sample, "sustained": self.is_sustained(row, sample["acked_bytes"], sample["seconds"])}
+
+    def measure_read(self, row: Row, broker: Broker) -> dict[str, Any]:
+        """Stores what the row wants, then reads it. Cold: from the disk, which means that the system's page cache is dropped (root)."""
+        broker.check()
+        topic = self.new_topic(broker, row)
+        self.make_room(int(row.stored * 1.1))
+        self.generate(Job(address=broker.address, topic=topic, configs={"retention.ms": "-1"}, window=8, seconds=300, bytes_max=row.stored))
+        machine.wait_for_quiet_disk(self.device)
+        if row.cold:
+            machine.drop_page_cache()
+        job = self.job(row, broker, topic, self.options.seconds, 0)
+        return {**self.observe(broker, replace(job, create=False), fill=not row.cold), "sustained": True}
+
+    def observe(self, broker: Broker, job: Job, *, fill: bool = True) -> dict[str, Any]:
+        """Runs a job, with all that it costs the broker and the device."""
+        options = self.options
+        filled = machine.fill_page_cache(options.directory) if options.fill_page_cache and fill else 0.0
+        machine.wait_for_quiet_disk(self.device)
         before = machine.usage(broker.pid, options.broker_core, self.device)
         result = self.generate(job)
         used = machine.usage(broker.pid, options.broker_core, self.device) - before
         memory = machine.memory_mb(broker.pid)
         machine.wait_for_quiet_disk(self.device)
         written = machine.disk_counters(self.device)[0] - before.device_written
-        gigabytes = result["acked_bytes"] / 1e9
-        batches = max(result["batches_acked"], 1)
+        gigabytes = (result["acked_bytes"] or result["bytes_read"]) / 1e9
+        batches = max(result["batches_acked"] or result["batches_read"], 1)
         return {
             **result,
             "page_cache_fill_s": filled,
@@ -177,12 +206,11 @@ class Session:
             "core_s_per_GB": round(used.core_busy / gigabytes, 3) if gigabytes else None,
             "cpu_us_per_batch": round(used.cpu / batches * 1e6, 2),
             "device_bytes": written,
-            "device_bytes_per_byte": round(written / result["acked_bytes"], 3) if gigabytes else None,
+            "device_bytes_per_byte": round(written / result["acked_bytes"], 3) if result["acked_bytes"] else None,
             "process_bytes_written": used.io_written,
             "switches_per_batch": round(used.switches / batches, 3),
             "memory_MB": memory,
-            "end_to_end_p99_us": result["end_to_end"].get("p99_us"),
-            "sustained": self.is_sustained(row, result["acked_bytes"], result["seconds"]),
+            **{f"{what}_{point}": result[what].get(point) for what in ("ack", "end_to_end") for point in ("p50_us", "p99_us")},
         }
 
     def is_sustained(self, row: Row, acked: int, seconds: float) -> bool:
@@ -242,6 +270,8 @@ class Session:
 
     def run(self, rows: list[Row]) -> None:
         """All rows: the ones that restart brokers first, then, warm, the loads. Order within pairs alternates: AB BA AB ..."""
+        pairs = range(self.options.repeats)
+        rows = [row for row in rows if not all(self.is_measured(row, broker, pair) for broker in self.brokers for pair in pairs)]
         self.start()
         cold = [row for row in rows if row.kind in ("idle", "start")]
         loads = [row for row in rows if row not in cold]
@@ -258,6 +288,8 @@ class Session:
         for pair in range(self.options.repeats):
             order = self.brokers if pair % 2 == 0 else list(reversed(self.brokers))
             for broker in order:
+                if self.is_measured(row, broker, pair):
+                    continue
                 try:
                     sample = self.measure(row, broker, pair)
                 except (GeneratorError, StartError, OSError, wire.BrokerError) as problem:
@@ -266,6 +298,7 @@ class Session:
                     if broker.process is None or broker.process.poll() is not None:
                         self.revive(broker)
                 self.options.say(describe(row, sample))
+        self.keep()
 
     def revive(self, broker: Broker) -> None:
         """A broker that died is started again, so that the other rows can be measured; cold, which the samples show."""

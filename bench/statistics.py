@@ -1,0 +1,68 @@
+"""From samples to figures: medians, ratios within pairs, how sure they are, and what share of the machine's limit they reach."""
+
+from __future__ import annotations
+
+import random
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.rows import Row
+
+Samples = list[dict[str, Any]]
+Limits = dict[str, dict[str, dict[str, float]]]
+RESAMPLES = 2000
+SURE = 0.95
+
+
+def values(samples: Samples, row: str, broker: str, metric: str) -> dict[int, float]:
+    """The metric by pair, of sound samples."""
+    wanted = (s for s in samples if s["row"] == row and s["broker"] == broker and s.get("sound"))
+    return {s["pair"]: s[metric] for s in wanted if s.get(metric) is not None}
+
+
+def ratios(samples: Samples, row: str, metric: str) -> list[float]:
+    """fastlog / Kafka, pair by pair."""
+    ours, theirs = values(samples, row, "fastlog", metric), values(samples, row, "kafka", metric)
+    return [ours[pair] / theirs[pair] for pair in sorted(ours.keys() & theirs.keys()) if theirs[pair]]
+
+
+def middle(found: dict[int, float]) -> float | None:
+    return median(found.values()) if found else None
+
+
+def interval(found: list[float]) -> tuple[float, float]:
+    """Bounds of the median at 95 %, by the bootstrap (percentile method; Efron 1979); the same for the same figures.
+
+    Of few pairs it is hardly narrower than their range. Raises ValueError for none.
+    """
+    if not found:
+        raise ValueError("no figures")
+    chance = random.Random(1)
+    medians = sorted(median(chance.choices(found, k=len(found))) for _ in range(RESAMPLES))
+    cut = int(RESAMPLES * (1 - SURE) / 2)
+    return medians[cut], medians[-1 - cut]
+
+
+def limit_of(row: Row, limits: Limits) -> tuple[str, float] | None:
+    """What bounds a row's MB/s on this machine, as measured in the same run: the least of disk, loopback and checksum that apply."""
+    if row.metric not in ("MB_per_s", "read_MB_per_s") or not limits:
+        return None
+    disk, net = limits["disk"], limits["loopback"]
+    if row.kind == "read":
+        bounds = [("loopback, 1 MiB", net["receive 1024 KiB"]["MB_per_s"])]
+        if row.cold:
+            bounds.append(("disk read, 4 x 1 MiB in flight", disk["read 1 MiB, 4 in flight"]["MB_per_s"]))
+    else:
+        bounds = [
+            ("receive 64 KiB + CRC-32C", net["receive 64 KiB + CRC-32C"]["MB_per_s"]),
+            ("disk write, 4 x 1 MiB in flight", disk["write 1 MiB, 4 in flight"]["MB_per_s"]),
+        ]
+    return min(bounds, key=lambda bound: bound[1])
+
+
+def share_of_limit(samples: Samples, row: Row, broker: str, limits: Limits) -> float | None:
+    """The median as a share of `limit_of`; None where there is no such bound or no sample."""
+    bound = limit_of(row, limits)
+    value = middle(values(samples, row.name, broker, row.metric))
+    return value / bound[1] if bound and value is not None else None
