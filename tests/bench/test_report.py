@@ -1,0 +1,120 @@
+"""The report says what the samples say: medians, ratios within pairs, shares of a limit, targets met or missed."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench import __main__ as command
+from bench import html, report, rows
+from bench.session import Options, Session
+from bench.statistics import interval, limit_of, ratios, share_of_limit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMITS = {
+    "disk": {"write 1 MiB, 4 in flight": {"MB_per_s": 2000.0}, "read 1 MiB, 4 in flight": {"MB_per_s": 1000.0}},
+    "loopback": {"receive 64 KiB + CRC-32C": {"MB_per_s": 4000.0}, "receive 1024 KiB": {"MB_per_s": 6000.0}},
+}
+LATENCY = {"count": 3, "p50_us": 10.0, "p90_us": 20.0, "p99_us": 30.0, "p99.9_us": 30.0, "max_us": 30.0}
+
+
+def sample(row: str, broker: str, pair: int, **figures: Any) -> dict[str, Any]:
+    made = {"row": row, "broker": broker, "pair": pair, "sound": True, "sustained": True, **figures}
+    if "MB_per_s" in figures:
+        made["series"] = [[0.0, 0, 0], [1.0, 100, 0], [2.0, 250, 0]]
+    return made
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    samples = []
+    for pair, (kafka, ours) in enumerate([(100.0, 900.0), (200.0, 1000.0), (100.0, 700.0)]):
+        samples.append(sample("acks1-1", "kafka", pair, MB_per_s=kafka, cpu_s_per_GB=2.0))
+        samples.append(sample("acks1-1", "fastlog", pair, MB_per_s=ours, cpu_s_per_GB=0.4))
+    samples.append(sample("acks1-1", "fastlog", 3, MB_per_s=1.0) | {"sound": False})
+    buckets = {"ack": LATENCY | {"buckets": [[10_000, 2], [30_000, 1]]}}
+    for broker, p99 in (("kafka", 900), ("fastlog", 90)):
+        samples.append(sample("ack", broker, 0, ack_p99_us=p99, ack_p50_us=p99 / 2, **buckets))
+    return {
+        "made": "then",
+        "options": {"repeats": 3, "seconds": 30.0},
+        "machine": {"kernel": "6.1 <&>"},
+        "versions": {},
+        "settings": {},
+        "limits": LIMITS,
+        "samples": samples,
+    }
+
+
+CHOSEN = [row for row in rows.ROWS if row.name in ("acks1-1", "ack")]
+
+
+def test_ratios_are_taken_within_pairs_and_unsound_runs_left_out(document: dict[str, Any]) -> None:
+    assert ratios(document["samples"], "acks1-1", "MB_per_s") == [9.0, 5.0, 7.0]
+
+
+def test_the_interval_of_one_figure_is_that_figure_and_of_many_holds_the_median() -> None:
+    assert interval([3.0]) == (3.0, 3.0)
+    figures = [1.0 + i / 100 for i in range(101)]
+    low, high = interval(figures)
+    assert 1.3 < low < 1.5 < high < 1.7
+    assert interval(figures) == (low, high)
+    with pytest.raises(ValueError, match="no figures"):
+        interval([])
+
+
+def test_a_row_is_held_against_the_least_limit_that_applies(document: dict[str, Any]) -> None:
+    by_name = {row.name: row for row in rows.ROWS}
+    assert limit_of(by_name["acks1-1"], LIMITS) == ("disk write, 4 x 1 MiB in flight", 2000.0)
+    assert limit_of(by_name["read-10m"], LIMITS) == ("loopback, 1 MiB", 6000.0)
+    assert limit_of(by_name["read-cold"], LIMITS) == ("disk read, 4 x 1 MiB in flight", 1000.0)
+    assert limit_of(by_name["ack"], LIMITS) is None
+    assert limit_of(by_name["acks1-1"], {}) is None
+    assert share_of_limit(document["samples"], by_name["acks1-1"], "fastlog", LIMITS) == 0.45
+
+
+def test_the_table_has_medians_shares_and_verdicts(document: dict[str, Any]) -> None:
+    line = next(each for each in report.table(document["samples"], CHOSEN, LIMITS).splitlines() if "64 KiB batches" in each)
+    for expected in ("100 MB/s", "900 MB/s", "7.00x (5.00-9.00)", "5% / 45%", "met; met", "1 unsound runs"):
+        assert expected in line
+    missed = report.verdict(document["samples"], next(row for row in rows.ROWS if row.name == "single"))
+    assert missed[1] == "not measured; not measured"
+
+
+def test_the_page_is_whole_and_needs_nothing_else(document: dict[str, Any]) -> None:
+    page = html.page(document, CHOSEN)
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(pictures) >= 5
+    for picture in pictures:
+        ET.fromstring(picture)
+    assert "6.1 &lt;&amp;&gt;" in page
+    assert "http" not in page
+
+
+def test_a_report_is_made_again_from_its_samples(document: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    assert command.render(tmp_path / "report.json") == 0
+    assert "900 MB/s" in (tmp_path / "report.md").read_text()
+    assert "900 MB/s" in (tmp_path / "report.html").read_text()
+
+
+def test_what_is_measured_is_not_measured_again(document: dict[str, Any], tmp_path: Path) -> None:
+    options = Options(tmp_path / "data", 1, 4, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=print)
+    session = Session(["fastlog"], options, lambda: None)
+    session.resume(document["samples"])
+    row = CHOSEN[0]
+    assert [session.is_measured(row, session.brokers[0], pair) for pair in range(5)] == [True, True, True, False, False]
+
+
+def test_every_row_is_in_a_group_or_named_and_has_a_load() -> None:
+    names = {row.name for row in rows.ROWS}
+    assert all(set(group) <= names for group in rows.GROUPS.values())
+    assert rows.choose("latency,idle") == [row for row in rows.ROWS if row.name in {*rows.GROUPS["latency"], "idle"}]
+    with pytest.raises(ValueError, match="no row"):
+        rows.choose("nothing")
