@@ -315,9 +315,7 @@ class ShardedPlane:
             self._partitions[spec.topic_id, spec.partition] = _Partition(handle, shard)
         return OpenResult(Error(error), why, recovered, lost, arena)
 
-    async def _control(
-        self, at: _Partition, kind: int, number: int = 0, settings: tuple[Any, ...] = (), end: int = 0
-    ) -> tuple[Any, ...]:
+    async def _control(self, at: _Partition, kind: int, number: int = 0, settings: tuple[Any, ...] = (), end: int = 0) -> tuple[Any, ...]:
         core = self._running()
         return await self._call(core.control, at.handle, kind, number, settings, end)
 

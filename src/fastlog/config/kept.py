@@ -160,20 +160,11 @@ group.coordinator.threads INT fixed 4
     (
         "transactions do not use it",
         """
-add.partitions.to.txn.retry.backoff.max.ms INT fixed 100
 add.partitions.to.txn.retry.backoff.ms INT fixed 20
 producer.id.expiration.ms INT dynamic 86400000
-transaction.abort.timed.out.transaction.cleanup.interval.ms INT fixed 10000
-transaction.max.timeout.ms INT fixed 900000
-transaction.partition.verification.enable BOOLEAN dynamic true
-transaction.remove.expired.transaction.cleanup.interval.ms INT fixed 3600000
-transaction.state.log.load.buffer.size INT fixed 5242880
 transaction.state.log.min.isr INT fixed 2
-transaction.state.log.num.partitions INT fixed 50
 transaction.state.log.replication.factor SHORT fixed 3
-transaction.state.log.segment.bytes INT fixed 104857600
 transaction.two.phase.commit.enable BOOLEAN fixed false
-transactional.id.expiration.ms INT fixed 604800000
         """,
     ),
     (
