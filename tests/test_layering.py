@@ -27,7 +27,23 @@ MAY_IMPORT = {
 
 # The compiled rooms from the bottom up. A room may cimport rooms of its own layer and of those below.
 LAYERS = {
-    "pure": {"bytes", "crc32c", "batch", "codec", "index", "producers", "wire", "buf", "slab", "timer", "compression", "keymap", "sift"},
+    "pure": {
+        "bytes",
+        "crc32c",
+        "batch",
+        "codec",
+        "index",
+        "aborted",
+        "producers",
+        "verify",
+        "wire",
+        "buf",
+        "slab",
+        "timer",
+        "compression",
+        "keymap",
+        "sift",
+    },
     "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files"},
     "storage": {
         "log",

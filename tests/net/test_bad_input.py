@@ -13,7 +13,7 @@ import pytest
 
 from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_KEY, encode_request
-from fastlog.protocol.records import Codec, Record, build_batch
+from fastlog.protocol.records import TRANSACTIONAL, Codec, Record, build_batch
 from tests.support.peer import Peer, create_topic, fetch, frame, produce, produced
 from tests.support.process_facts import resident
 
@@ -341,10 +341,11 @@ def test_a_failed_produce_with_acks_0_closes(broker: Broker) -> None:
         assert_closed(broker, peer, "acks=0")
 
 
-def test_a_transactional_produce_gets_an_error(broker: Broker, topic: str) -> None:
+def test_a_transactional_id_that_nobody_knows_gets_an_error(broker: Broker, topic: str) -> None:
     with Peer(broker.bootstrap) as peer:
-        message = produce(topic, bytes(batch())) | {"transactional_id": "t"}
-        assert produced(peer.call("Produce", 9, message))[0] == Error.INVALID_TXN_STATE
+        data = bytes(batch(attributes=TRANSACTIONAL, producer_id=5, producer_epoch=0, base_sequence=0))
+        message = produce(topic, data) | {"transactional_id": "nobody's"}
+        assert produced(peer.call("Produce", 9, message))[0] == Error.INVALID_PRODUCER_ID_MAPPING
 
 
 def test_zstd_needs_version_7(broker: Broker, topic: str) -> None:

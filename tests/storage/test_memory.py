@@ -155,7 +155,7 @@ def test_reads_stay_within_limits(open_store: Callable[..., LocalStore], tmp_pat
     assert log.read(0, 1).data == one
     assert log.read(0, len(one) + 20).data == whole[: len(one) + 20]
     assert log.read(0, 1, whole_first=False).data == b""
-    assert log.read(3, committed_only=True).data == whole[len(one) :]
+    assert log.read_committed(3)[0].data == whole[len(one) :]
     assert log.read(10)[:2] == (0, b"")
     assert log.read(11).error == 1
     assert log.read(-1).error == 1

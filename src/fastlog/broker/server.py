@@ -64,6 +64,7 @@ PLANE_LIMITS: Final = (
     "fetch.max.bytes",
     "max.connections",
     "max.incremental.fetch.session.cache.slots",
+    "producer.id.expiration.ms",
     "socket.request.max.bytes",
 )
 """Settings that the data plane is given at its start."""

@@ -13,11 +13,13 @@ import os
 import secrets
 import socket
 import stat
+import struct
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from fastlog import _core
 from fastlog.broker.plane import (
@@ -44,7 +46,6 @@ from fastlog.protocol.records import build_end_marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from uuid import UUID
 
 log = logging.getLogger("fastlog.plane")
 
@@ -52,7 +53,10 @@ BACKLOG = 4096
 INFLATE_MAX = 128 << 20
 """Bytes that one compressed batch may decompress to while it is looked into; they are never all in memory at once."""
 LISTENER_SHARD = 0
-CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS, _, ROLL, COMPACTABLE, SWAP = range(9)  # LogCtlKind in native/log.pxd
+CUT_WAIT_S = 1.0
+"""How long requests that are told to end may take to do so."""
+CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS, _, ROLL, COMPACTABLE, SWAP, PRODUCERS = range(10)  # LogCtlKind in native/log.pxd
+PRODUCER_HEAD, PRODUCER_ENTRY = 10, struct.Struct(">qhiqiqiq")  # a producer snapshot: native/producers.pxd
 
 
 @dataclass(slots=True)
@@ -110,6 +114,8 @@ class ShardedPlane:
         self._on_request: Callable[[Request], None] | None = None
         self._on_txn_check: Callable[[TxnCheck], None] | None = None
         self._flushing = False
+        self._checks: dict[int, int] = {}
+        """Transactional produces that wait: their number of partitions, by token."""
 
     # ---- life ----
 
@@ -155,6 +161,7 @@ class ShardedPlane:
             relics=list(config.relics),
             quota_samples=config.quota_samples,
             quota_window_ms=config.quota_window_ms,
+            producer_expires_ms=limits.get("producer.id.expiration.ms", 86_400_000),
         )
         self._per_shard = [0] * n
         await self._run_threads(config.cores)
@@ -212,6 +219,10 @@ class ShardedPlane:
         await self._call(core.unlisten, LISTENER_SHARD)
         waits = [asyncio.ensure_future(self._call(core.drain, shard)) for shard in range(core.n)]
         await asyncio.wait(waits, timeout=timeout_ms / 1000)
+        if self._checks:  # nobody may answer them any more, and their requests hold partitions
+            for token, partitions in list(self._checks.items()):
+                self.txn_checked(token, [Error.COORDINATOR_NOT_AVAILABLE] * partitions)
+            await asyncio.wait(waits, timeout=CUT_WAIT_S)
         for wait in waits:
             wait.cancel()
         return sum(shard["conns"] for shard in core.stats())
@@ -269,6 +280,12 @@ class ShardedPlane:
                 future = self._waiting.pop(item[1], None)
                 if future is not None and not future.done():
                     future.set_result(item[2])
+            elif kind == _core.TXN_CHECK:
+                _, token, transactional_id, producer_id, epoch, add, partitions = item
+                assert self._on_txn_check is not None
+                named = [(UUID(bytes=topic_id), topic, partition) for topic_id, topic, partition in partitions]
+                self._checks[token] = len(named)
+                self._on_txn_check(TxnCheck(token, transactional_id, producer_id, epoch, add, named))
             else:
                 log.log(item[1], "%s", item[2])
 
@@ -390,13 +407,28 @@ class ShardedPlane:
             commit=commit,
             timestamp_ms=int(time.time() * 1000),
         )
-        return await self.append(topic_id, partition, batch)
+        core, at = self._running(), self._of(topic_id, partition)
+        if at is None:
+            return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
+        error, base_offset = await self._call(core.append, at.handle, batch, -1, version)
+        return AppendResult(Error(error), base_offset)
 
     async def describe_producers(self, topic_id: UUID, partition: int) -> list[ProducerState]:
-        return []
+        at = self._of(topic_id, partition)
+        if at is None:
+            return []
+        error, _, _, *found = await self._control(at, PRODUCERS)
+        if error:
+            return []
+        entries = PRODUCER_ENTRY.iter_unpack(found[0][PRODUCER_HEAD:])
+        return [
+            ProducerState(producer_id, epoch, sequence, timestamp, coordinator_epoch, txn_start)
+            for producer_id, epoch, sequence, _, _, timestamp, coordinator_epoch, txn_start in entries
+        ]
 
     def txn_checked(self, token: int, errors: Sequence[Error]) -> None:
-        pass
+        if self._checks.pop(token, None) is not None:
+            self._sent(self._running().txn_checked(token, [int(error) for error in errors]))
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult:
         core, at = self._running(), self._of(topic_id, partition)

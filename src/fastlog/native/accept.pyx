@@ -1,21 +1,26 @@
 """Taking appends into a log. See accept.pxd."""
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
+from fastlog.native.aborted cimport aborted_add, aborted_room
 from fastlog.native.arena cimport (
     BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Chunk, arena_available, arena_drop, arena_find, arena_grow, arena_hold, arena_promote,
     arena_settle, arena_take, chunk_label, chunk_publish,
 )
-from fastlog.native.batch cimport batch_stamp
+from fastlog.native.batch cimport ATTR_CONTROL, ATTR_TRANSACTIONAL, Marker, batch_marker, batch_stamp
 from fastlog.native.index cimport index_add, index_full
 from fastlog.native.log cimport Append, Partition, position_set
-from fastlog.native.producers cimport PRODUCER_DUPLICATE, ProducerBatch, producers_add, producers_check, producers_shed
+from fastlog.native.producers cimport (
+    PRODUCER_DUPLICATE, PRODUCER_OK, ProducerBatch, producers_add, producers_check, producers_check_end, producers_end, producers_shed,
+    producers_stable,
+)
 from fastlog.native.promise cimport append_answer, promise_add, promise_repeat
 from fastlog.native.runway cimport next_segment_ready, runway_ahead, runway_need, segment_roll
 from fastlog.native.store cimport (
-    KAFKA_STORAGE_ERROR, LogState, MESSAGE_TOO_LARGE, NEED_DURABLE, NEED_WRITTEN, RECENT, RECORD_LIST_TOO_LARGE, Segment, StoreState,
+    Ended, KAFKA_STORAGE_ERROR, LogState, MESSAGE_TOO_LARGE, NEED_DURABLE, NEED_WRITTEN, RECENT, RECORD_LIST_TOO_LARGE, Segment, StoreState,
     UNKNOWN_TOPIC_OR_PARTITION, clock_ms, log_ready,
 )
+from fastlog.native.verify cimport Verification, verify_end, verify_find
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint)
@@ -130,12 +135,54 @@ cdef void copy_in(LogState *log, Chunk *c, const uint8_t *data, int64_t n) noexc
         chunk_publish(c)
 
 
+cdef int16_t check_producer(LogState *log, const Append *a, const ProducerBatch **original) noexcept nogil:
+    cdef const Verification *asked = NULL
+    cdef Marker marker
+    cdef bint may_begin = True
+    if a.info.attributes & ATTR_CONTROL:
+        if batch_marker(a.data, <size_t> a.info.size, &marker) < 0:
+            return PRODUCER_OK      # of another kind
+        return producers_check_end(&log.producers, &a.info, &marker, a.txn_version)
+    if a.client:
+        if log.verifications.n:
+            asked = verify_find(&log.verifications, a.info.producer_id)
+        if a.info.attributes & ATTR_TRANSACTIONAL:
+            may_begin = asked != NULL and asked.guard == a.guard
+    return producers_check(&log.producers, &a.info, may_begin, asked, original)
+
+
+cdef void end_txn(LogState *log, const Append *a, Ended *ended) noexcept nogil:
+    """Takes a marker into account, for which there is room in the index. Takes `ended` over."""
+    cdef Segment *seg = log.active
+    cdef int64_t base = log.part.at.log_end
+    cdef int64_t stable
+    cdef Marker marker
+    if batch_marker(a.data, <size_t> a.info.size, &marker) < 0:
+        free(ended)
+        return
+    stable = producers_stable(&log.producers, a.info.producer_id, base)
+    if producers_end(&log.producers, &a.info, &marker, &ended.first_offset, &ended.position) < 0 or ended.first_offset < 0:
+        free(ended)
+        return
+    if not marker.commit:
+        aborted_add(&seg.index.aborted, a.info.producer_id, ended.first_offset, base, stable)
+        if ended.first_offset < seg.aborted_least:
+            seg.aborted_least = ended.first_offset
+    ended.last_offset = base
+    if log.ended_last != NULL:
+        log.ended_last.next = ended
+    else:
+        log.ended = ended
+    log.ended_last = ended
+
+
 cdef int take_in(LogState *log, Append *a) noexcept nogil:
     """Accepts one append, or answers it, or says what it must wait for."""
     cdef StoreState *s = log.store
     cdef Partition *part = log.part
     cdef Segment *seg
     cdef const ProducerBatch *original = NULL
+    cdef Ended *ended = NULL
     cdef Chunk *c
     cdef int64_t size = a.info.size
     cdef int64_t base = part.at.log_end
@@ -158,15 +205,16 @@ cdef int take_in(LogState *log, Append *a) noexcept nogil:
         need = NEED_DURABLE
     if need != NEED_DURABLE and log.unflushed + a.info.last_offset_delta + 1 >= log.settings.flush_messages and a.acks != 0:
         need = NEED_DURABLE
-    error = producers_check(&log.producers, &a.info, &original)
-    if error == PRODUCER_DUPLICATE:
-        if a.append_time >= 0:
-            a.append_time = original.timestamp
-        promise_repeat(log, a, need, original.last_offset - original.delta, original.end)
-        return TAKEN
-    if error:
-        append_answer(log, a, error, -1)
-        return TAKEN
+    if a.info.producer_id >= 0:
+        error = check_producer(log, a, &original)
+        if error == PRODUCER_DUPLICATE:
+            if a.append_time >= 0:
+                a.append_time = original.timestamp
+            promise_repeat(log, a, need, original.last_offset - original.delta, original.end)
+            return TAKEN
+        if error:
+            append_answer(log, a, error, -1)
+            return TAKEN
     if must_roll(log, a):
         if not next_segment_ready(log) or not segment_roll(log):
             return WAIT
@@ -187,16 +235,30 @@ cdef int take_in(LogState *log, Append *a) noexcept nogil:
         arena_settle(s.arena, c)
         arena_grow(s.arena)
         return WAIT_CHUNKS
+    if a.info.producer_id >= 0 and a.info.attributes & ATTR_CONTROL:
+        ended = <Ended *> calloc(1, sizeof(Ended))
+        if ended == NULL or aborted_room(&seg.index.aborted, 1) < 0:
+            free(ended)
+            arena_settle(s.arena, c)
+            append_answer(log, a, KAFKA_STORAGE_ERROR, -1)
+            return TAKEN
 
     # From here on nothing can fail.
     batch_stamp(a.data, base, <int32_t> part.at.leader_epoch)
-    before = log.producers.count
-    if producers_add(&log.producers, &a.info, base, log.end + size) == 0 and log.producers.count != before:
-        s.producers_n += 1
-        if s.producers_n > s.producers_max:
-            s.producers_n -= log.producers.count
-            producers_shed(&log.producers)
-            s.producers_n += log.producers.count
+    if a.info.producer_id >= 0:
+        before = log.producers.count
+        if ended != NULL:
+            end_txn(log, a, ended)
+        else:
+            producers_add(&log.producers, &a.info, base, log.end + size)
+        if log.verifications.n:
+            verify_end(&log.verifications, a.info.producer_id)
+        if log.producers.count != before:
+            s.producers_n += 1
+            if s.producers_n > s.producers_max:
+                s.producers_n -= log.producers.count
+                producers_shed(&log.producers)
+                s.producers_n += log.producers.count
     copy_in(log, c, a.data, size)
     if at == 0:
         seg.first_timestamp = a.info.max_timestamp

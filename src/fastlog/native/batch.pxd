@@ -108,6 +108,13 @@ cdef bint batch_is_slow(const BatchInfo *info, const BatchRules *rules) noexcept
 cdef int16_t batch_recode(const uint8_t *p, size_t n, const BatchRules *rules, uint8_t **out, size_t *out_len,
                           BatchInfo *out_info, const char **why) noexcept nogil
 
+cdef struct Marker:                 # what a control batch of a coordinator says (Kafka's EndTransactionMarker)
+    bint commit                     # or aborted
+    int32_t coordinator_epoch
+
+# Reads the end of a transaction from the n bytes of a control batch. 0, or -1: it has no record, or one that ends none.
+cdef int batch_marker(const uint8_t *p, size_t n, Marker *out) noexcept nogil
+
 # Sets base offset and leader epoch (both outside the CRC).
 cdef void batch_stamp(uint8_t *p, int64_t base_offset, int32_t leader_epoch) noexcept nogil
 

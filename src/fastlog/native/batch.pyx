@@ -455,6 +455,38 @@ cdef bint batch_is_slow(const BatchInfo *info, const BatchRules *rules) noexcept
     return info.size > (SLOW_ZSTD if codec == CODEC_ZSTD else SLOW_OTHER)
 
 
+# ---- control batches -----------------------------------------------------------------------------------------------------------
+
+cdef int batch_marker(const uint8_t *p, size_t n, Marker *out) noexcept nogil:
+    cdef Source s
+    cdef int32_t length
+    cdef uint16_t kind
+    memset(&s, 0, sizeof(s))
+    if n <= BATCH_HEADER:
+        return -1
+    s.p = s.piece = p + BATCH_HEADER
+    s.end = p + n
+    take_varint(&s)                 # of the record
+    if s.p == s.end:
+        return -1
+    s.p += 1                        # attributes
+    take_varlong(&s)
+    take_varint(&s)
+    length = take_varint(&s)
+    if s.bad or length < 4 or length > s.end - s.p:
+        return -1
+    kind = get16(s.p + 2)
+    if kind > 1:
+        return -1
+    s.p += length
+    length = take_varint(&s)
+    if s.bad or length < 6 or length > s.end - s.p:
+        return -1
+    out.commit = kind == 1
+    out.coordinator_epoch = <int32_t> get32(s.p + 2)
+    return 0
+
+
 # ---- search --------------------------------------------------------------------------------------------------------------------
 
 cdef int batch_find_time(const uint8_t *p, size_t n, int64_t timestamp, void *scratch, size_t scratch_len,

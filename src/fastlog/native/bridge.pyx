@@ -11,13 +11,13 @@ from libc.string cimport memcpy, memset, strdup
 from fastlog.native.batch cimport BatchRules, batch_peek
 from fastlog.native.bytes cimport reader_left
 from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND_TIME, CMD_FREE, CMD_LISTEN, CMD_OPEN, CMD_PUBLISH, \
-    CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply
+    CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply, TxnCheck, TxnCheckPart, TxnVerdict
 from fastlog.native.conn cimport conn_peer
-from fastlog.native.log cimport LOG_WHY, LogSettings, Partition, Relics, Store, StoreConfig, StoreStats, position_get, relics_bytes, \
-    relics_drop, relics_open, store_close, store_open, store_stats
+from fastlog.native.log cimport LOG_WHY, SHARDS_MAX, LogSettings, Partition, Relics, Store, StoreConfig, StoreStats, position_get, \
+    relics_bytes, relics_drop, relics_open, store_close, store_open, store_stats
 from fastlog.native.mail cimport MailBox, MailItem, mail_flush, mail_free, mail_init, mail_send, mail_take
-from fastlog.native.net cimport MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_LOG, MAIL_REPLY, MAIL_REQUEST, PEER_MAX, Counters, LogLine, \
-    Request, Shard
+from fastlog.native.net cimport MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_LOG, MAIL_REPLY, MAIL_REQUEST, MAIL_TXN_CHECK, \
+    MAIL_TXN_CHECKED, PEER_MAX, Counters, LogLine, Request, Shard
 from fastlog.native.quota cimport QUOTA_KINDS, QUOTA_REQUEST, Quotas, quota_begin, quota_end, quota_free, quota_name, quota_on, \
     quota_open, quota_record
 from fastlog.native.ring cimport RING_AUTO, RING_EPOLL, RING_URING, RingConfig, RingStats, ring_close, ring_open, ring_start, \
@@ -49,6 +49,7 @@ cdef extern from *:
 REQUEST = 0
 DONE = 1
 LOG = 2
+TXN_CHECK = 3
 
 ENGINES = {"auto": RING_AUTO, "uring": RING_URING, "epoll": RING_EPOLL}
 
@@ -79,7 +80,8 @@ cdef class DataPlane:
     cdef object arenas
 
     def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, list lock_fds, list flexible,
-                  dict limits, uint64_t accept_mask, bint flush_group, list relics, int quota_samples, int64_t quota_window_ms):
+                  dict limits, uint64_t accept_mask, bint flush_group, list relics, int quota_samples, int64_t quota_window_ms,
+                  int64_t producer_expires_ms):
         cdef int i
         cdef int rc
         self.n = shards
@@ -115,6 +117,7 @@ cdef class DataPlane:
         self.store_config.memory = memory
         self.store_config.relics = self.relics
         self.store_config.flush_group = flush_group
+        self.store_config.producer_expires_ms = producer_expires_ms
         self.ring_config.kind = ENGINES[io]
         self.ring_config.entries = 1024
         self.ring_config.recv_buffers = 256
@@ -247,7 +250,8 @@ cdef class DataPlane:
 
     def poll(self) -> list:
         """What the shards handed over: (REQUEST, token, api_key, version, correlation_id, client_id or None, peer, listener, body),
-        (DONE, cookie, result tuple) or (LOG, level, text)."""
+        (DONE, cookie, result tuple), (LOG, level, text) or (TXN_CHECK, token, transactional id, producer id, epoch, add, partitions:
+        list of (topic id, topic, partition))."""
         cdef MailItem item
         cdef MailBox *box
         cdef uint64_t count
@@ -263,6 +267,8 @@ cdef class DataPlane:
                     found.append(self._request(<Request *> item.what))
                 elif item.kind == MAIL_COMMAND_DONE:
                     found.append(self._done(<Command *> item.what))
+                elif item.kind == MAIL_TXN_CHECK:
+                    found.append(self._check(<TxnCheck *> item.what))
                 elif item.kind == MAIL_LOG:
                     found.append((LOG, (<LogLine *> item.what).level, (<LogLine *> item.what).text.decode("utf-8", "replace")))
                     free(item.what)
@@ -277,6 +283,19 @@ cdef class DataPlane:
         return (REQUEST, <uint64_t> <size_t> r, r.api_key, r.version, r.correlation, client_id, peer.decode("utf-8", "replace"),
                 r.conn.listener, PyBytes_FromStringAndSize(<const char *> r.body.p, reader_left(&r.body)))
 
+    cdef tuple _check(self, TxnCheck *c):
+        cdef TxnCheckPart *part
+        cdef list parts = []
+        cdef int32_t i
+        for i in range(c.n):
+            part = &c.parts[i]
+            parts.append((PyBytes_FromStringAndSize(<const char *> part.topic_id, 16),
+                          part.name[:part.name_length].decode("utf-8", "replace"), part.index))
+        found = (TXN_CHECK, c.token * SHARDS_MAX + c.shard, (<const char *> c.id)[:c.id_length].decode("utf-8", "replace"),
+                 c.producer_id, c.producer_epoch, bool(c.add), parts)
+        free(c)
+        return found
+
     cdef tuple _done(self, Command *c):
         cdef tuple result = ()
         if c.kind == CMD_OPEN:
@@ -284,6 +303,9 @@ cdef class DataPlane:
                       <uint64_t> <size_t> c.log.part)
         elif c.kind == CMD_CONTROL:
             result = (c.control.error, c.control.why.decode("utf-8", "replace"), c.control.result)
+            if c.control.data != NULL:
+                result += (PyBytes_FromStringAndSize(<const char *> c.control.data, c.control.length),)
+                free(c.control.data)
         elif c.kind == CMD_APPEND:
             result = (c.append.error, c.append.base_offset)
         elif c.kind == CMD_READ:
@@ -305,6 +327,18 @@ cdef class DataPlane:
         """Answers a request: the body after the response header. Every token is answered exactly once, here or by `close`.
         throttle_ms: how long its connection is not read from. Returns True when mail is left to `flush`."""
         return self._reply(token, body, 0, throttle_ms)
+
+    def txn_checked(self, uint64_t token, list errors) -> bool:
+        """Answers a TXN_CHECK: an error code for each of its partitions, in order."""
+        cdef int32_t i, n = len(errors)
+        cdef TxnVerdict *verdict = <TxnVerdict *> malloc(sizeof(TxnVerdict) + <size_t> n * 2)
+        if verdict == NULL:
+            raise MemoryError
+        verdict.token = token // SHARDS_MAX
+        verdict.n = n
+        for i in range(n):
+            verdict.errors[i] = errors[i]
+        return self._send(token % SHARDS_MAX, MAIL_TXN_CHECKED, 0, verdict)
 
     def close(self, uint64_t token, bytes why) -> bool:
         """Closes the request's connection; `why` goes to the log."""
@@ -367,7 +401,8 @@ cdef class DataPlane:
         return self._send(shard, MAIL_COMMAND, 0, c)
 
     def control(self, int64_t cookie, uint64_t handle, int kind, int64_t number, tuple settings, int64_t end=0) -> bool:
-        """kind: LogCtlKind. settings: for CTL_SETTINGS, else (). end: for CTL_SWAP. Result: (error, why, number)."""
+        """kind: LogCtlKind. settings: for CTL_SETTINGS, else (). end: for CTL_SWAP. Result: (error, why, number), with CTL_PRODUCERS a
+        snapshot too."""
         cdef Command *c = self._command(CMD_CONTROL, cookie)
         c.control.part = <Partition *> <size_t> handle
         c.control.kind = kind
@@ -377,8 +412,9 @@ cdef class DataPlane:
             fill_settings(&c.control.settings, settings)
         return self._send(c.control.part.owner, MAIL_COMMAND, 0, c)
 
-    def append(self, int64_t cookie, uint64_t handle, bytes batch, int acks) -> bool:
-        """One whole valid batch. Result: (error, base_offset). Raises ValueError when it is not a batch."""
+    def append(self, int64_t cookie, uint64_t handle, bytes batch, int acks, int txn_version=0) -> bool:
+        """One whole valid batch; txn_version: of a transaction that it ends. Result: (error, base_offset). Raises ValueError when it is not
+        a batch."""
         cdef Command *c = self._command(CMD_APPEND, cookie)
         cdef size_t n = PyBytes_GET_SIZE(batch)
         c.data = <uint8_t *> malloc(n)
@@ -393,6 +429,7 @@ cdef class DataPlane:
         c.append.part = <Partition *> <size_t> handle
         c.append.data = c.data
         c.append.acks = acks
+        c.append.txn_version = txn_version
         c.append.append_time = -1
         return self._send(c.append.part.owner, MAIL_COMMAND, 0, c)
 

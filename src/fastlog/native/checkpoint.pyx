@@ -40,6 +40,7 @@ cdef void checkpoint_step(LogState *log) noexcept nogil:
         log.check_offset = log.part.at.log_end
         if log.end > log.wanted:
             log.wanted = log.end
-    elif seg.index.offsets_gone + seg.index.offsets_n - seg.index.offsets_kept > INDEX_ENTRIES_MAX and \
+    elif (seg.index.offsets_gone + seg.index.offsets_n - seg.index.offsets_kept > INDEX_ENTRIES_MAX or
+          seg.index.aborted.gone + seg.index.aborted.n - seg.index.aborted.kept > INDEX_ENTRIES_MAX) and \
             log.store.now_ns >= log.keep_after:
         segment_keep(log, seg, NULL, 0, 0, -1)

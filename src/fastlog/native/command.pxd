@@ -2,7 +2,7 @@
 
 Made and freed by the bridge (control plane's thread); between sending and its return it belongs to the shard.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastlog.native.log cimport Append, LogCtl, LogOpen, Partition, Read, TimeQuery
 from fastlog.native.net cimport Request, Shard
 from fastlog.native.table cimport Topic
@@ -40,6 +40,28 @@ cdef struct Command:
     int64_t number
     int32_t index
     int32_t error
+
+cdef struct TxnCheckPart:
+    uint8_t topic_id[16]
+    int32_t index
+    uint16_t name_length
+    char name[250]
+
+cdef struct TxnCheck:               # a produce that begins a transaction in partitions; malloc'ed by the shard, freed by the bridge
+    uint64_t token                  # of the shard: the request may have ended when the answer comes
+    int shard
+    int64_t producer_id
+    int16_t producer_epoch
+    bint add                        # the partitions are to be added to the transaction
+    uint16_t id_length
+    uint8_t *id                     # the transactional id, behind the parts
+    int32_t n
+    TxnCheckPart parts[1]
+
+cdef struct TxnVerdict:             # the answer; malloc'ed by the bridge, freed by the shard
+    uint64_t token
+    int32_t n
+    int16_t errors[1]
 
 cdef struct Reply:                  # the control plane's answer to a request; malloc'ed, freed by the shard
     Request *request

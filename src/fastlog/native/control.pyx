@@ -4,6 +4,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, strdup, strerror, strlen, strrchr
+from fastlog.native.aborted cimport aborted_least
 from fastlog.native.accept cimport leave_chunk_line
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.checkpoint cimport checkpoint_drop
@@ -12,23 +13,24 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.index cimport index_seal
 from fastlog.native.log cimport (
-    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, CTL_SWAP, Append,
-    Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
+    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL, CTL_SETTINGS,
+    CTL_SWAP, Append, Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
 )
 from fastlog.native.producers cimport producers_free, producers_init, producers_snapshot, producers_snapshot_bytes
-from fastlog.native.promise cimport append_answer, parked_fail
+from fastlog.native.promise cimport append_answer, parked_fail, promise_stable
 from fastlog.native.read cimport leave_starved, reads_fail
 from fastlog.native.recovery cimport Recovery, recovery_free, recovery_run
 from fastlog.native.relics cimport RelicSet
 from fastlog.native.runway cimport next_segment_ready, segment_roll
 from fastlog.native.segment cimport segment_add, segment_free, segment_write_files, segments_remove_below
 from fastlog.native.store cimport (
-    KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, StoreState, UNKNOWN_TOPIC_OR_PARTITION, clock_ms, clock_ns,
+    Ended, KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, StoreState, UNKNOWN_TOPIC_OR_PARTITION, clock_ms, clock_ns,
     log_moved, log_ready,
 )
 from fastlog.native.swap cimport swap_limit, swap_step
 from fastlog.native.timequery cimport timequeries_fail
 from fastlog.native.timer cimport timer_disarm
+from fastlog.native.verify cimport verify_free
 from fastlog.native.work cimport Job, WORK_SOON, work_submit
 from fastlog.native.write cimport flush_fired, lazy_fired, write_idle
 
@@ -116,8 +118,10 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
         seg.chunks.id = s.segment_ids
         seg.rolled = i + 1 < r.segments_n
         seg.sealed = seg.rolled
+        seg.aborted_least = r.segments[i].aborted_least
         log.end += seg.size
     seg.index = r.index
+    seg.aborted_least = aborted_least(&seg.index.aborted)
     seg.fd = r.fd
     seg.direct = r.direct
     seg.first_timestamp = r.first_timestamp
@@ -150,11 +154,11 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.flush.log = log
     log.flush.timer.fired = flush_fired
     part.at.log_start = log.segments[0].base_offset
-    part.at.last_stable = r.next_offset
     part.at.high_watermark = r.next_offset
     part.at.leader_epoch = o.leader_epoch if o.leader_epoch > r.leader_epoch else r.leader_epoch
     part.at.bytes = log.end
     position_set(&part.at.log_end, r.next_offset)
+    promise_stable(log)
     log.all_next = s.logs
     if s.logs != NULL:
         s.logs.all_prev = log
@@ -230,6 +234,7 @@ cdef void delete_records(LogState *log, LogCtl *c) noexcept nogil:
         return
     if to > part.at.log_start:
         position_set(&part.at.log_start, to)
+        promise_stable(log)
     segments_remove_below(log, part.at.log_start)
     c.result = part.at.log_start
     answer(c, 0)
@@ -278,6 +283,8 @@ cdef void control_start(LogState *log, LogCtl *c) noexcept nogil:
     c.next = NULL
     c.result = 0
     c.busy = False
+    c.data = NULL
+    c.length = 0
     if log.closing:
         snprintf(c.why, sizeof(c.why), "the log is closed or closing")
         answer(c, UNKNOWN_TOPIC_OR_PARTITION)
@@ -289,6 +296,13 @@ cdef void control_start(LogState *log, LogCtl *c) noexcept nogil:
     if c.kind == CTL_LEADER_EPOCH:
         position_set(&log.part.at.leader_epoch, c.number)
         answer(c, 0)
+        return
+    if c.kind == CTL_PRODUCERS:
+        c.length = producers_snapshot_bytes(&log.producers)
+        c.data = <uint8_t *> malloc(c.length)
+        if c.data != NULL:
+            producers_snapshot(&log.producers, c.data)
+        answer(c, 0 if c.data != NULL else KAFKA_STORAGE_ERROR)
         return
     if log.part.at.offline and c.kind != CTL_CLOSE and c.kind != CTL_DELETE:
         snprintf(c.why, sizeof(c.why), "the partition is offline")
@@ -380,6 +394,7 @@ cdef void finish_closing(LogState *log, int16_t error) noexcept nogil:
 cdef void drop_contents(LogState *log) noexcept nogil:
     """Frees what a closed log no longer needs; the struct stays, as requests may still name it."""
     cdef StoreState *s = log.store
+    cdef Ended *ended
     timer_disarm(&s.timers, &log.lazy.timer)
     timer_disarm(&s.timers, &log.flush.timer)
     while log.segments_n:
@@ -397,6 +412,12 @@ cdef void drop_contents(LogState *log) noexcept nogil:
     log.next_fd = -1
     s.producers_n -= log.producers.count
     producers_free(&log.producers)
+    verify_free(&log.verifications)
+    while log.ended != NULL:
+        ended = log.ended
+        log.ended = ended.next
+        free(ended)
+    log.ended_last = NULL
 
 
 cdef void end_start(LogState *log, LogCtl *c) noexcept nogil:

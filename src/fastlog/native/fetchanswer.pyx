@@ -49,6 +49,7 @@ cdef void fetch_answer(FetchWork *work) noexcept nogil:
                 room += 28 + (p.name_length if p.name_length > 0 else 0)
             before = p
             if p.read != NULL:
+                room += <uint32_t> (<FetchRead *> p.read).aborted.n * 17
                 pin = (<FetchRead *> p.read).read.pins
                 n_iov += 2
                 while pin != NULL:
@@ -130,13 +131,23 @@ cdef int32_t parts_of_run(FetchWork *work, FetchPart *p) noexcept nogil:
 
 
 cdef void put_part(Writer *w, FetchWork *work, const FetchPart *p, const FetchRead *rd, int16_t version, bint flexible) noexcept nogil:
+    cdef int32_t i
+    cdef int32_t n
     write_i32(w, p.index)
     write_i16(w, p.error)
     write_i64(w, p.high_watermark)
     write_i64(w, p.last_stable)
     if version >= 5:
         write_i64(w, p.log_start)
-    wire_put_length(w, flexible, 0 if work.committed else -1)       # aborted transactions
+    if not work.committed:
+        wire_put_length(w, flexible, -1)        # aborted transactions
+    else:
+        n = rd.aborted.n if rd != NULL and p.error == 0 else 0
+        wire_put_length(w, flexible, n)
+        for i in range(n):
+            write_i64(w, rd.aborted.at[i].producer_id)
+            write_i64(w, rd.aborted.at[i].first_offset)
+            wire_put_tags(w, flexible)
     if version >= 11:
         write_i32(w, -1)            # preferred read replica
     wire_put_length(w, flexible, rd.bytes if rd != NULL and p.error == 0 else 0)

@@ -1,8 +1,9 @@
 """See fetchread.pxd."""
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from fastlog.native.aborted cimport aborted_free
 from fastlog.native.fetchwork cimport FetchRead, FetchWork
 from fastlog.native.log cimport Pin, Read, log_read, log_release
 from fastlog.native.mail cimport mail_send
@@ -82,6 +83,8 @@ cdef void fetch_read_done(Shard *home, void *what) noexcept nogil:
         p.high_watermark = rd.read.high_watermark
         p.last_stable = rd.read.last_stable
         p.log_start = rd.read.log_start
+        rd.aborted = rd.read.aborted
+        memset(&rd.read.aborted, 0, sizeof(rd.read.aborted))
         if work.copy_out and rd.bytes:
             fetch_read_copy(work, rd)
     work.read_done(work)
@@ -154,6 +157,7 @@ cdef void fetch_reads_free(FetchWork *work) noexcept nogil:
     while work.reads != NULL:
         rd = work.reads
         work.reads = rd.next
+        aborted_free(&rd.aborted)
         if rd.copied != NULL:
             shard.bufs.used -= rd.bytes
             free(rd.copied)

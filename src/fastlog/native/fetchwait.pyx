@@ -26,7 +26,8 @@ cdef void fetch_park(FetchWork *work) noexcept nogil:
     p = first_part(work)
     while p != NULL:
         p.watch.part = p.part
-        p.watch.past = p.high_watermark
+        p.watch.committed = work.committed
+        p.watch.past = p.last_stable if work.committed else p.high_watermark
         p.part.users[shard.index] += 1
         p.held = True
         if p.part.owner == shard.index:

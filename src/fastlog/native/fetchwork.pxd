@@ -8,6 +8,7 @@ and, without a session, its partitions go with it. All of it belongs to the conn
 that is armed elsewhere, are the owner's to use until they come back.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from fastlog.native.aborted cimport Aborted
 from fastlog.native.log cimport Read
 from fastlog.native.net cimport Request, Shard
 from fastlog.native.session cimport FetchPart, Session
@@ -31,6 +32,7 @@ cdef struct FetchRead:
     uint32_t bytes                  # as read; the log's own count goes with the pins
     bint out                        # with the owner
     uint8_t *copied                 # malloc'ed copy instead of pins, or NULL
+    Aborted aborted                 # as read: it outlives the pins
 
 cdef struct FetchWork:
     Timer timer                     # first: a Timer is its FetchWork

@@ -1,10 +1,12 @@
-"""The sparse offset and time indexes of one segment, in memory and in Kafka's file formats. Pure: no I/O.
+"""The sparse offset and time indexes of one segment, in memory and in Kafka's file formats. Pure: no I/O. Its aborted transactions
+(aborted.pxd) go with them, as they are kept, forgotten and loaded at the same times.
 
 `.index`: pairs of big-endian int32 (offset relative to the base, position of the batch that ends with it); `.timeindex`: int64 timestamp
 and int32 relative offset: every record up to that offset is no later. One entry of each about every index.interval.bytes, the time entry
 only when it grows. As in Kafka 4.3 an offset entry names the last offset of the batch at `position`.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from fastlog.native.aborted cimport Aborted
 
 cdef enum:
     OFFSET_ENTRY = 8                # bytes in the file
@@ -34,6 +36,7 @@ cdef struct Index:
     int64_t last_time               # timestamp of the last time entry; -1: none
     int64_t max_timestamp           # so far; -1: none
     int64_t max_timestamp_offset    # last offset of the first batch that has it
+    Aborted aborted
 
 cdef void index_init(Index *ix, int64_t base_offset) noexcept nogil
 cdef void index_free(Index *ix) noexcept nogil
@@ -48,10 +51,12 @@ cdef bint index_covers(const Index *ix, int64_t offset) noexcept nogil
 cdef bint index_covers_time(const Index *ix, int64_t timestamp) noexcept nogil
 # The first `offsets` and `times` entries are in the files now: but for the last of them they leave memory.
 cdef void index_forget(Index *ix, int32_t offsets, int32_t times) noexcept nogil
-# Takes out entries for offsets from `offset` on; all entries must be in memory.
+# Takes out entries, aborted transactions included, for offsets from `offset` on; all entries must be in memory.
 cdef void index_cut(Index *ix, int64_t offset) noexcept nogil
 # The position from which to walk to the batch that holds `offset`.
 cdef int64_t index_position(const Index *ix, int64_t offset) noexcept nogil
+# An offset not below that of any batch which begins before `position`, or -1: the entries in memory end before it.
+cdef int64_t index_bound(const Index *ix, int64_t position) noexcept nogil
 # The offset from which to walk to the first batch with a timestamp >= `timestamp`.
 cdef int64_t index_time(const Index *ix, int64_t timestamp) noexcept nogil
 cdef size_t index_bytes_held(const Index *ix) noexcept nogil

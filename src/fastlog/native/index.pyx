@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
+from fastlog.native.aborted cimport AbortedTxn, aborted_cut, aborted_free
 from fastlog.native.bytes cimport get32, get64, put32, put64
 
 
@@ -16,6 +17,7 @@ cdef void index_init(Index *ix, int64_t base_offset) noexcept nogil:
 cdef void index_free(Index *ix) noexcept nogil:
     free(ix.offsets)
     free(ix.times)
+    aborted_free(&ix.aborted)
     index_init(ix, ix.base_offset)
 
 
@@ -127,6 +129,7 @@ cdef void index_cut(Index *ix, int64_t offset) noexcept nogil:
         ix.offsets_n -= 1
     while ix.times_n and <int64_t> ix.times[ix.times_n - 1].relative >= relative:
         ix.times_n -= 1
+    aborted_cut(&ix.aborted, offset)
     note_last(ix)
 
 
@@ -155,6 +158,19 @@ cdef int64_t index_position(const Index *ix, int64_t offset) noexcept nogil:
     return ix.offsets[low - 1].position if low else 0
 
 
+cdef int64_t index_bound(const Index *ix, int64_t position) noexcept nogil:
+    cdef int32_t low = 0
+    cdef int32_t high = ix.offsets_n
+    cdef int32_t middle
+    while low < high:               # the first entry that is not before the position
+        middle = (low + high) >> 1
+        if <int64_t> ix.offsets[middle].position < position:
+            low = middle + 1
+        else:
+            high = middle
+    return ix.base_offset + ix.offsets[low].relative if low < ix.offsets_n else -1
+
+
 cdef int64_t index_time(const Index *ix, int64_t timestamp) noexcept nogil:
     cdef int32_t low = 0
     cdef int32_t high = ix.times_n
@@ -169,7 +185,8 @@ cdef int64_t index_time(const Index *ix, int64_t timestamp) noexcept nogil:
 
 
 cdef size_t index_bytes_held(const Index *ix) noexcept nogil:
-    return <size_t> ix.offsets_cap * sizeof(OffsetEntry) + <size_t> ix.times_cap * sizeof(TimeEntry)
+    return <size_t> ix.offsets_cap * sizeof(OffsetEntry) + <size_t> ix.times_cap * sizeof(TimeEntry) + \
+        <size_t> ix.aborted.cap * sizeof(AbortedTxn)
 
 
 cdef int32_t index_encode_offsets(const Index *ix, uint8_t *out) noexcept nogil:

@@ -11,6 +11,7 @@ A batch is visible (high watermark) when its own promise is kept and all before 
 blocks or for the next segment is parked, in order, and has no offset yet.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from fastlog.native.aborted cimport Aborted
 from fastlog.native.batch cimport BatchInfo
 from fastlog.native.ring cimport Ring
 from fastlog.native.work cimport Home, Pool
@@ -64,6 +65,9 @@ cdef struct Append:
     BatchInfo info
     int8_t acks                     # -1, 0, 1
     int64_t append_time             # in: log-append time in ms, or -1. out: as answered to the producer
+    bint client                     # a client's: begins a transaction only with the guard of `log_ask` (else the broker's own: it may)
+    int8_t txn_version              # of a transaction's end, a control batch; from 2 on each has an epoch of its own (KIP-890)
+    uint64_t guard
     int16_t error                   # out: Kafka error code
     int64_t base_offset             # out: of this batch, or of the original when it is a duplicate; -1 on error
     int64_t log_start               # out
@@ -91,6 +95,7 @@ cdef struct Read:
     int64_t last_stable             # out
     uint32_t bytes                  # out: sum over pins; starts at the batch that holds `offset`, ends at any byte
     Pin *pins                       # out: in order
+    Aborted aborted                 # out, with committed_only: transactions of which those bytes may hold batches
     void (*done)(Read *r) noexcept nogil
     Read *next                      # the log's until done, as the one below
     int64_t reached
@@ -107,6 +112,7 @@ cdef struct TimeQuery:
 cdef struct Watch:                  # one waiter on a partition; zero it before first use
     Partition *part
     int64_t past                    # fires once, when high_watermark > past, or the partition goes offline or is closed
+    bint committed                  # last_stable > past, instead
     void (*fired)(Watch *w) noexcept nogil
     Watch *next
     Watch *prev
@@ -138,6 +144,7 @@ cdef enum LogCtlKind:
     CTL_ROLL = 6
     CTL_COMPACTABLE = 7             # result: where the segments end that can be compacted (sealed, and below the last stable offset)
     CTL_SWAP = 8                    # the segments from the one at `number` up to offset `end` give way to the .cleaned files there
+    CTL_PRODUCERS = 9               # what is known of producers
 
 cdef struct LogCtl:
     Partition *part
@@ -148,6 +155,8 @@ cdef struct LogCtl:
     int16_t error                   # out
     char why[256]                   # out
     int64_t result                  # out: CTL_DELETE_RECORDS: the new log start; CTL_SWAP: bytes of the new segment
+    uint8_t *data                   # out: CTL_PRODUCERS: a producer snapshot (producers.pxd), malloc'ed: the caller's
+    size_t length
     void (*done)(LogCtl *c) noexcept nogil
     LogCtl *next                    # the log's until done, as is the one below
     bint busy
@@ -168,6 +177,7 @@ cdef struct StoreConfig:
     const char *arena_path          # a new tmpfs file for the chunks, or NULL: anonymous memory (acks=1 then waits for the write)
     Relics *relics                  # or NULL
     int flush_group                 # 1: one flush for many partitions is allowed on this device
+    int64_t producer_expires_ms     # a producer id is forgotten after being idle for so long; 0: a day
 
 cdef struct Store                   # opaque
 
@@ -202,6 +212,9 @@ cdef void store_stats(const Store *store, StoreStats *out) noexcept nogil
 cdef void log_open(Store *store, LogOpen *o) noexcept nogil
 cdef void log_control(Store *store, LogCtl *c) noexcept nogil
 cdef void log_append(Store *store, Append *a) noexcept nogil
+# Asks whether a client's batch would go on with a transaction here: 0, or the guard with which it may begin one, once the coordinator said
+# so. Of an offline or closed partition always 0: the append says why.
+cdef uint64_t log_ask(Store *store, Partition *part, int64_t producer_id, int16_t epoch, int32_t sequence, bint bumps) noexcept nogil
 cdef void log_read(Store *store, Read *r) noexcept nogil
 # Gives back a Read's pins; r may be started again afterwards.
 cdef void log_release(Store *store, Read *r) noexcept nogil

@@ -7,12 +7,14 @@ from fastlog.native.arena cimport arena_close, arena_open
 from fastlog.native.checkpoint cimport checkpoint_step
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
 from fastlog.native.flushgroup cimport flushgroups_free, flushgroups_step
+from fastlog.native.producers cimport producers_expire, producers_in_txn
 from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
 from fastlog.native.relics cimport RelicSet, relicset_drop, relicset_open
 from fastlog.native.slab cimport slab_free
-from fastlog.native.store cimport LogState, StoreState, log_moved
+from fastlog.native.store cimport LogState, StoreState, clock_ms, clock_ns, log_moved
 from fastlog.native.timequery cimport timequeries_retry, timequery_start
 from fastlog.native.timer cimport timer_arm, timers_free, timers_init, timers_next, timers_run
+from fastlog.native.verify cimport verify_ask, verify_expire
 from fastlog.native.work cimport work_reap
 from fastlog.native.write cimport write_ended, write_next, writes_free
 
@@ -35,6 +37,8 @@ cdef extern from *:
 cdef enum:
     OPEN_SEGMENTS_MIN = 64
     OPEN_SEGMENTS_SHARE = 16        # of the descriptors that the process may have
+    PRODUCER_EXPIRES_MS = 86400000  # Kafka's default of producer.id.expiration.ms
+    EXPIRE_EVERY_MS = 600000        # or as often as producer ids expire
     WATCH_ARMED = 1
     WATCH_FIRING = 2
 
@@ -90,6 +94,9 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
         free(s)
         return err
     timers_init(&s.timers)
+    if s.config.producer_expires_ms <= 0:
+        s.config.producer_expires_ms = PRODUCER_EXPIRES_MS
+    expire_later(s, clock_ns())
     s.write_flushed = write_ended
     s.dirty_max = <int64_t> (config.memory // 4)
     s.open_max = <int32_t> (fl_open_files() // OPEN_SEGMENTS_SHARE)
@@ -162,7 +169,8 @@ cdef void step(LogState *log) noexcept nogil:
 
 
 cdef inline bint watch_due(const Watch *w) noexcept nogil:
-    return w.part.at.high_watermark > w.past or w.part.at.offline != 0 or log_of(w.part).closing != 0
+    cdef int64_t at = w.part.at.last_stable if w.committed else w.part.at.high_watermark
+    return at > w.past or w.part.at.offline != 0 or log_of(w.part).closing != 0
 
 
 cdef void watch_remove(Watch *w, Watch **first) noexcept nogil:
@@ -208,6 +216,24 @@ cdef void fire(StoreState *s) noexcept nogil:
         w.fired(w)
 
 
+cdef void expire_later(StoreState *s, int64_t now_ns) noexcept nogil:
+    cdef int64_t wait = s.config.producer_expires_ms
+    s.expire_after = now_ns + (wait * 1000000 if wait < EXPIRE_EVERY_MS else <int64_t> EXPIRE_EVERY_MS * 1000000)
+
+
+cdef void expire(StoreState *s) noexcept nogil:
+    """Forgets producers that were idle too long."""
+    cdef LogState *log = s.logs
+    cdef int64_t before = clock_ms() - s.config.producer_expires_ms
+    expire_later(s, s.now_ns)
+    while log != NULL:
+        s.producers_n -= log.producers.count
+        producers_expire(&log.producers, before)
+        s.producers_n += log.producers.count
+        verify_expire(&log.verifications, before)
+        log = log.all_next
+
+
 cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
     cdef StoreState *s = inside(store)
     cdef LogState *log
@@ -221,6 +247,8 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
         if s.starved != NULL:
             reads_unstarve(s)
     timers_run(&s.timers, now_ns)
+    if now_ns >= s.expire_after:
+        expire(s)
     last = s.ready_last
     while s.ready != NULL:                  # those that were ready when the turn began
         log = s.ready
@@ -266,6 +294,13 @@ cdef void log_control(Store *store, LogCtl *c) noexcept nogil:
 
 cdef void log_append(Store *store, Append *a) noexcept nogil:
     accept_append(log_of(a.part), a)
+
+
+cdef uint64_t log_ask(Store *store, Partition *part, int64_t producer_id, int16_t epoch, int32_t sequence, bint bumps) noexcept nogil:
+    cdef LogState *log = log_of(part)
+    if log.closing or part.at.offline or producers_in_txn(&log.producers, producer_id, epoch):
+        return 0
+    return verify_ask(&log.verifications, producer_id, epoch, sequence, bumps, clock_ms())
 
 
 cdef void log_read(Store *store, Read *r) noexcept nogil:

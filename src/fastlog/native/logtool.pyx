@@ -11,10 +11,10 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from fastlog.native.batch cimport PEEK_OK, BatchInfo, batch_peek
 from fastlog.native.log cimport (
-    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_ROLL, CTL_SETTINGS, CTL_SWAP, Append,
-    LogCtl, LogOpen, LogSettings, Partition, Pin, Read, Relics, Store, StoreConfig, StoreStats, TimeQuery, Watch, log_append, log_control,
-    log_find_time, log_open, log_read, log_release, log_unwatch, log_watch, partition_free, relics_bytes, relics_drop, relics_open,
-    store_abandon, store_close, store_open, store_stats, store_tick,
+    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL, CTL_SETTINGS,
+    CTL_SWAP, Append, LogCtl, LogOpen, LogSettings, Partition, Pin, Read, Relics, Store, StoreConfig, StoreStats, TimeQuery, Watch,
+    log_append, log_ask, log_control, log_find_time, log_open, log_read, log_release, log_unwatch, log_watch, partition_free, relics_bytes,
+    relics_drop, relics_open, store_abandon, store_close, store_open, store_stats, store_tick,
 )
 from fastlog.native.ring cimport (
     RING_AUTO, RING_EPOLL, RING_URING, Ring, RingConfig, ring_close, ring_kind, ring_open, ring_start, ring_wait,
@@ -161,7 +161,8 @@ cdef void pump_turn(LocalStore s, const PumpRun *run) noexcept nogil:
 cdef class LocalStore:
     """A store. Arguments: engine "auto", "uring" or "epoll"; memory in bytes; arena: path of a new tmpfs file, or None for anonymous
     memory; relics: paths of dead processes' arenas; threads of the worker pool; lock: a descriptor that stays open until the last
-    request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs. Raises OSError when it can't be opened.
+    request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs; producer_expires_ms: 0 for a day. Raises
+    OSError when it can't be opened.
     """
 
     cdef Ring *ring
@@ -173,7 +174,7 @@ cdef class LocalStore:
     cdef readonly str why
 
     def __cinit__(self, *, str engine="auto", uint64_t memory=64 << 20, arena=None, relics=(), int threads=2, int shard=0,
-                  int io_threads=2, int lock=-1, bint flush_group=False):
+                  int io_threads=2, int lock=-1, bint flush_group=False, int64_t producer_expires_ms=0):
         cdef RingConfig ring
         cdef StoreConfig config
         cdef char why[4096]
@@ -223,6 +224,7 @@ cdef class LocalStore:
         config.home = self.home
         config.shard = shard
         config.flush_group = flush_group
+        config.producer_expires_ms = producer_expires_ms
         config.memory = memory
         config.relics = self.relics
         if arena is not None:
@@ -519,8 +521,11 @@ cdef class LocalLog:
             raise ValueError("the log is closed")
         return self.part
 
-    def submit(self, batch, int acks=-1, int64_t append_time=-1):
-        """Starts an append of one whole record batch and returns a Pending. Raises ValueError when it is no batch."""
+    def submit(self, batch, int acks=-1, int64_t append_time=-1, *, int txn_version=0, guard=None):
+        """Starts an append of one whole record batch and returns a Pending. Raises ValueError when it is no batch.
+
+        txn_version: of the transaction that it ends. guard: a client's append with this guard (0: none), else the broker's own.
+        """
         cdef Pending p = Pending.__new__(Pending)
         cdef const uint8_t[::1] data = batch
         cdef Waiting *w
@@ -539,13 +544,20 @@ cdef class LocalLog:
         w.append.part = part
         w.append.acks = acks
         w.append.append_time = append_time
+        w.append.txn_version = txn_version
+        w.append.client = guard is not None
+        w.append.guard = guard or 0
         w.append.done = append_finished
         log_append(self.owner.store, &w.append)
         return p
 
-    def append(self, batch, int acks=-1):
+    def append(self, batch, int acks=-1, *, int txn_version=0, guard=None):
         """Appends one whole record batch and waits for its promise."""
-        return self.submit(batch, acks).result()
+        return self.submit(batch, acks, txn_version=txn_version, guard=guard).result()
+
+    def ask(self, int64_t producer_id, int epoch, int sequence, bint bumps=False):
+        """0, or the guard with which the producer may begin a transaction."""
+        return log_ask(self.owner.store, self.open_part(), producer_id, epoch, sequence, bumps)
 
     cdef Waiting *read_of(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only) except NULL:
         cdef Waiting *w
@@ -564,13 +576,21 @@ cdef class LocalLog:
         self.owner.until(&w.finished)
         return w
 
-    def read(self, int64_t offset, int32_t max_bytes=1 << 20, *, bint to_log_end=False, bint whole_first=True, bint committed_only=False):
+    def read(self, int64_t offset, int32_t max_bytes=1 << 20, *, bint to_log_end=False, bint whole_first=True):
         """Reads from the batch that holds `offset`."""
+        return self.read_both(offset, max_bytes, to_log_end, whole_first, False)[0]
+
+    def read_committed(self, int64_t offset, int32_t max_bytes=1 << 20):
+        """The same up to the last stable offset, and the aborted transactions there: (producer id, first offset) of each."""
+        return self.read_both(offset, max_bytes, False, True, True)
+
+    cdef tuple read_both(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only):
         cdef Waiting *w = self.read_of(offset, max_bytes, to_log_end, whole_first, committed_only)
+        aborted = [(w.read.aborted.at[i].producer_id, w.read.aborted.at[i].first_offset) for i in range(w.read.aborted.n)]
         result = ReadResult(w.read.error, data_of(&w.read), w.read.log_start, w.read.last_stable, w.read.high_watermark)
         log_release(self.owner.store, &w.read)
         free(w)
-        return result
+        return result, aborted
 
     def pin(self, int64_t offset, int32_t max_bytes=1 << 20):
         """Reads and keeps the bytes in place: a Pinned."""
@@ -579,12 +599,13 @@ cdef class LocalLog:
         p.w = self.read_of(offset, max_bytes, False, True, False)
         return p
 
-    def watch(self, int64_t past):
-        """A Watcher for the high watermark to get past an offset."""
+    def watch(self, int64_t past, *, bint committed=False):
+        """A Watcher for the high watermark, or the last stable offset, to get past an offset."""
         cdef Watcher w = Watcher.__new__(Watcher)
         w.owner = self.owner
         w.w.watch.part = self.open_part()
         w.w.watch.past = past
+        w.w.watch.committed = committed
         w.w.watch.fired = watch_fired
         log_watch(self.owner.store, &w.w.watch)
         return w
@@ -621,6 +642,9 @@ cdef class LocalLog:
         log_control(self.owner.store, &w.control)
         self.owner.until(&w.finished)
         code, why, result = w.control.error, w.control.why.decode(), w.control.result
+        if w.control.data != NULL:
+            result = PyBytes_FromStringAndSize(<const char *> w.control.data, w.control.length)
+            free(w.control.data)
         free(w)
         if code:
             raise LogError(code, why)
@@ -634,6 +658,10 @@ cdef class LocalLog:
 
     def set_settings(self, **settings):
         self.control(CTL_SETTINGS, 0, settings)
+
+    def producers(self):
+        """A producer snapshot (producers.pxd)."""
+        return self.control(CTL_PRODUCERS)
 
     def set_leader_epoch(self, int64_t epoch):
         self.control(CTL_LEADER_EPOCH, epoch)

@@ -53,6 +53,10 @@ cdef enum Mail:
     MAIL_REQUEST = 16               # shard -> control plane
     MAIL_COMMAND_DONE = 17
     MAIL_LOG = 18
+    MAIL_TXN_ASK = 19               # home -> owner: does a transaction go on here? And its answer
+    MAIL_TXN_ASKED = 20
+    MAIL_TXN_CHECK = 21             # shard -> control plane: may one begin?
+    MAIL_TXN_CHECKED = 22           # and its answer
 
 cdef enum LogLevel:                 # Python's numbers
     LOG_DEBUG = 10
@@ -172,7 +176,7 @@ cdef struct Conn:
     bint receiving
     bint sending
     bint stalled                    # a whole frame waits unparsed
-    bint paused                     # a produce of its is being validated in the pool: parse nothing, to keep the order
+    bint paused                     # a produce of its is validated in the pool, or waits for the coordinator: parse nothing, to keep order
     bint barrier                    # a barrier request is in progress
     bint closing
     bint unpin                      # its send was cancelled so that pinned memory can be copied out
@@ -217,6 +221,8 @@ cdef struct Shard:
     void *fetch_free
     int32_t produce_free_n
     int32_t fetch_free_n
+    void *checks                    # produce: requests that wait for the coordinator
+    uint64_t checks_n               # made so far
     void *sessions                  # fetch
     void *parked                    # fetch: requests that wait
     void *inner                     # shard: what only that room knows

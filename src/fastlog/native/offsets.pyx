@@ -176,7 +176,16 @@ cdef void submit(Work *work) noexcept nogil:
 
 
 cdef void found_here(TimeQuery *q) noexcept nogil:
-    one_done((<Part *> q).work)
+    found(<Part *> q)
+
+
+cdef void found(Part *part) noexcept nogil:
+    """What is not stable yet is not there for a reader of committed records."""
+    cdef TimeQuery *q = &part.query
+    if part.work.committed and q.error == 0 and q.offset >= position_get(&q.part.at.last_stable):
+        q.offset = -1
+        q.found_ms = -1
+    one_done(part.work)
 
 
 cdef void offsets_find_here(Shard *owner, void *what) noexcept nogil:
@@ -193,7 +202,7 @@ cdef void found_for_other(TimeQuery *q) noexcept nogil:
 
 
 cdef void offsets_found(Shard *home, void *what) noexcept nogil:
-    one_done((<Part *> what).work)
+    found(<Part *> what)
 
 
 cdef void one_done(Work *work) noexcept nogil:

@@ -1,17 +1,18 @@
 """See produce.pxd."""
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
-from fastlog.native.batch cimport ATTR_CODEC, BATCH_SCRATCH, BATCH_UNDECIDED, CODEC_ZSTD, PEEK_OK, BatchInfo, batch_check, \
-    batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode
+from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, BATCH_SCRATCH, BATCH_UNDECIDED, CODEC_ZSTD, PEEK_OK, BatchInfo, \
+    batch_check, batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
+from fastlog.native.command cimport TxnCheck, TxnCheckPart, TxnVerdict
 from fastlog.native.conn cimport conn_close, conn_resume, request_count, request_ready, response_plain, response_room
-from fastlog.native.log cimport Append, log_append
+from fastlog.native.log cimport Append, log_append, log_ask
 from fastlog.native.mail cimport mail_send
-from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, counter_add
+from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, MAIL_TXN_ASK, MAIL_TXN_ASKED, MAIL_TXN_CHECK, counter_add
 from fastlog.native.quota cimport QUOTA_PRODUCE, quota_on
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
 from fastlog.native.table cimport Topic, table_by_id, table_by_name, topic_drop, topic_hold
@@ -21,13 +22,28 @@ from fastlog.native.work cimport WORK_SOON, Job, work_submit
 cdef enum:                          # Kafka's error codes that are decided here
     CORRUPT_MESSAGE = 2
     UNKNOWN_TOPIC_OR_PARTITION = 3
+    NETWORK_EXCEPTION = 13
+    COORDINATOR_LOAD_IN_PROGRESS = 14
+    COORDINATOR_NOT_AVAILABLE = 15
+    NOT_COORDINATOR = 16
     INVALID_TOPIC = 17
+    NOT_ENOUGH_REPLICAS = 19
     INVALID_REQUIRED_ACKS = 21
+    INVALID_PRODUCER_EPOCH = 47
     INVALID_TXN_STATE = 48
+    INVALID_PRODUCER_ID_MAPPING = 49
+    CONCURRENT_TRANSACTIONS = 51
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53
     KAFKA_STORAGE_ERROR = 56
     UNSUPPORTED_COMPRESSION_TYPE = 76
     INVALID_RECORD = 87
+    PRODUCER_FENCED = 90
     UNKNOWN_TOPIC_ID = 100
+    TRANSACTION_ABORTABLE = 120
+
+cdef enum:                          # versions of Produce
+    KNOWS_ABORTABLE = 11            # of whoever sent one: it knows TRANSACTION_ABORTABLE
+    ADDS_PARTITIONS = 12            # transactions version 2: it adds partitions to a transaction by producing to them
 
 cdef struct Work
 
@@ -55,6 +71,14 @@ cdef struct Work:
     int32_t n_topics
     int32_t pending
     int16_t acks
+    bint transactional              # some batch is: all of them are of the producer and epoch below
+    bint mixed                      # they are not
+    int64_t producer_id
+    int16_t producer_epoch
+    int32_t id_length               # of the transactional id, in the request's frame; -1: none
+    const uint8_t *id
+    uint64_t token                  # while in the shard's list of what waits for the coordinator
+    Work *next
     int64_t now_ms
 
 
@@ -64,7 +88,6 @@ cdef void produce_start(Request *r) noexcept nogil:
     cdef Shard *shard = r.shard
     cdef Reader *b = &r.body
     cdef bint flexible = r.version >= 9
-    cdef int32_t txn_length = -1
     cdef int64_t topics, _t
     cdef Work *work
     counter_add(&shard.counters.produce_requests, 1)
@@ -75,12 +98,12 @@ cdef void produce_start(Request *r) noexcept nogil:
         return
     work.request = r
     work.now_ms = shard.now_ms
-    wire_string(b, flexible, &txn_length)
+    work.id = wire_string(b, flexible, &work.id_length)
     work.acks = read_i16(b)
     read_i32(b)                     # time-out: an append here is never waiting for another broker
     topics = wire_length(b, flexible)
     for _t in range(topics):
-        if not decode_topic(r, work, b, flexible, txn_length >= 0):
+        if not decode_topic(r, work, b, flexible):
             break
     wire_skip_tags(b, flexible)
     if b.bad:
@@ -93,7 +116,7 @@ cdef void produce_start(Request *r) noexcept nogil:
     check(work)
 
 
-cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint transactional) noexcept nogil:
+cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcept nogil:
     cdef Shard *shard = r.shard
     cdef const uint8_t *name = NULL
     cdef const uint8_t *topic_id = NULL
@@ -143,6 +166,7 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint tr
         part.append.append_time = -1
         part.append.log_start = -1
         part.append.acks = <signed char> work.acks
+        part.append.client = True
         part.append.data = <uint8_t *> records
         part.length = <uint32_t> length if length > 0 else 0
         if b.bad:
@@ -160,9 +184,6 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible, bint tr
         elif topic.internal and not is_admin(r):
             part.append.error = INVALID_TOPIC
             part.why = b"an internal topic is written by the broker only"
-        elif transactional:
-            part.append.error = INVALID_TXN_STATE
-            part.why = b"this broker has no transactions yet"
         elif records == NULL:
             part.append.error = INVALID_RECORD
             part.why = b"no record batch"
@@ -228,6 +249,17 @@ cdef void checked(Part *part) noexcept nogil:
         part.why = b"zstd needs version 7 of Produce or newer (KIP-110)"
     if a.error == 0 and part.topic.rules.log_append_time:
         a.append_time = part.work.now_ms
+    if a.error == 0 and a.info.attributes & ATTR_TRANSACTIONAL:
+        note_transaction(part.work, a)
+
+
+cdef void note_transaction(Work *work, const Append *a) noexcept nogil:
+    if not work.transactional:
+        work.transactional = True
+        work.producer_id = a.info.producer_id
+        work.producer_epoch = a.info.producer_epoch
+    elif work.producer_id != a.info.producer_id or work.producer_epoch != a.info.producer_epoch:
+        work.mixed = True
 
 
 cdef void check_slow(Job *job) noexcept nogil:
@@ -263,9 +295,177 @@ cdef void checked_slow(Job *job) noexcept nogil:
     submit(work)
 
 
+cdef void submit(Work *work) noexcept nogil:
+    if not work.transactional:
+        append_all(work)
+    elif work.id_length < 0:
+        refuse(work, TRANSACTIONAL_ID_AUTHORIZATION_FAILED, b"transactional batches without a transactional id")
+    elif work.mixed:
+        refuse(work, INVALID_PRODUCER_ID_MAPPING, b"transactional batches of more than one producer")
+    else:
+        ask(work)
+
+
+cdef void refuse(Work *work, int16_t error, const char *why) noexcept nogil:
+    cdef Part *part = work.first
+    while part != NULL:
+        part.append.error = error
+        part.why = why
+        part = part.next
+    append_all(work)
+
+
+# ---- transactions --------------------------------------------------------------------------------------------------------------
+
+cdef void ask(Work *work) noexcept nogil:
+    """Asks the owners of partitions whether the transaction goes on there."""
+    cdef Shard *shard = work.request.shard
+    cdef Part *part = work.first
+    work.pending = 1
+    while part != NULL:
+        if part.topic != NULL and part.append.error == 0 and part.append.info.attributes & ATTR_TRANSACTIONAL:
+            if part.append.part.owner == shard.index:
+                ask_log(shard, part)
+            else:
+                work.pending += 1
+                mail_send(shard.out[part.append.part.owner], MAIL_TXN_ASK, 0, part)
+                shard.out_dirty = 1
+        part = part.next
+    if work.pending > 1:
+        work.request.conn.paused = True
+    one_asked(work)
+
+
+cdef void ask_log(Shard *owner, Part *part) noexcept nogil:
+    cdef Append *a = &part.append
+    a.guard = log_ask(owner.store, a.part, a.info.producer_id, a.info.producer_epoch, a.info.base_sequence,
+                      part.work.request.version >= ADDS_PARTITIONS)
+
+
+cdef void produce_ask_here(Shard *owner, void *what) noexcept nogil:
+    cdef Part *part = <Part *> what
+    ask_log(owner, part)
+    mail_send(owner.out[part.home.index], MAIL_TXN_ASKED, 0, part)
+    owner.out_dirty = 1
+
+
+cdef void produce_asked(Shard *home, void *what) noexcept nogil:
+    one_asked((<Part *> what).work)
+
+
+cdef void one_asked(Work *work) noexcept nogil:
+    cdef Part *part = work.first
+    cdef int32_t n = 0
+    work.pending -= 1
+    if work.pending:
+        return
+    while part != NULL:
+        n += part.append.guard != 0
+        part = part.next
+    if n == 0 or not ask_coordinator(work, n):
+        decided(work)
+
+
+cdef void decided(Work *work) noexcept nogil:
+    if work.request.conn.paused:
+        work.request.conn.paused = False
+        conn_resume(work.request.conn)
+    append_all(work)
+
+
+cdef bint ask_coordinator(Work *work, int32_t n) noexcept nogil:
+    """Whether a transaction may begin in n partitions. False: the question could not be asked, and has its answer."""
+    cdef Shard *shard = work.request.shard
+    cdef size_t size = sizeof(TxnCheck) + <size_t> n * sizeof(TxnCheckPart)
+    cdef TxnCheck *check = <TxnCheck *> malloc(size + <size_t> work.id_length) if not shard.stop else NULL
+    cdef TxnCheckPart *into
+    cdef Part *part = work.first
+    if check == NULL:
+        verdict(work, NULL, 0)
+        return False
+    shard.checks_n += 1
+    work.token = shard.checks_n
+    work.next = <Work *> shard.checks
+    shard.checks = work
+    work.request.conn.paused = True
+    check.token = work.token
+    check.shard = shard.index
+    check.producer_id = work.producer_id
+    check.producer_epoch = work.producer_epoch
+    check.add = work.request.version >= ADDS_PARTITIONS
+    check.id = <uint8_t *> check + size
+    check.id_length = <uint16_t> work.id_length
+    memcpy(check.id, work.id, <size_t> work.id_length)
+    check.n = 0
+    while part != NULL:
+        if part.append.guard:
+            into = &check.parts[check.n]
+            check.n += 1
+            memcpy(into.topic_id, part.topic.id, 16)
+            into.index = part.index
+            into.name_length = part.topic.name_length
+            memcpy(into.name, part.topic.name, part.topic.name_length)
+        part = part.next
+    mail_send(shard.out[shard.n], MAIL_TXN_CHECK, 0, check)
+    shard.out_dirty = 1
+    return True
+
+
+cdef int16_t told(int16_t error, int16_t version) noexcept nogil:
+    """What a producer is told for a coordinator's error: one that it knows, and tries again or gives up on, as in Kafka."""
+    if error == PRODUCER_FENCED:
+        return INVALID_PRODUCER_EPOCH
+    if error == TRANSACTION_ABORTABLE and version < KNOWS_ABORTABLE:
+        return INVALID_TXN_STATE
+    if (error == CONCURRENT_TRANSACTIONS and version < ADDS_PARTITIONS) or error == NETWORK_EXCEPTION or \
+            error == COORDINATOR_LOAD_IN_PROGRESS or error == COORDINATOR_NOT_AVAILABLE or error == NOT_COORDINATOR:
+        return NOT_ENOUGH_REPLICAS
+    return error
+
+
+cdef void verdict(Work *work, const int16_t *errors, int32_t n) noexcept nogil:
+    """Of the partitions where a transaction was to begin, in order; where there is none, nobody could be asked."""
+    cdef Part *part = work.first
+    cdef int32_t i = 0
+    while part != NULL:
+        if part.append.guard:
+            part.append.error = told(errors[i] if i < n else COORDINATOR_NOT_AVAILABLE, work.request.version)
+            if part.append.error == INVALID_TXN_STATE:
+                part.why = b"the partition was not added to the transaction"
+            elif part.append.error:
+                part.why = b"the coordinator did not say that the partition is part of the transaction"
+            i += 1
+        part = part.next
+
+
+cdef void produce_checked(Shard *shard, void *what) noexcept nogil:
+    cdef TxnVerdict *answer = <TxnVerdict *> what
+    cdef Work *work = <Work *> shard.checks
+    cdef Work *before = NULL
+    while work != NULL and work.token != answer.token:
+        before = work
+        work = work.next
+    if work != NULL:
+        if before != NULL:
+            before.next = work.next
+        else:
+            shard.checks = work.next
+        verdict(work, answer.errors, answer.n)
+        decided(work)
+    free(answer)
+
+
+cdef void produce_abandon(Shard *shard) noexcept nogil:
+    cdef Work *work
+    while shard.checks != NULL:
+        work = <Work *> shard.checks
+        shard.checks = work.next
+        refuse(work, NOT_ENOUGH_REPLICAS, b"the broker stops")
+
+
 # ---- append --------------------------------------------------------------------------------------------------------------------
 
-cdef void submit(Work *work) noexcept nogil:
+cdef void append_all(Work *work) noexcept nogil:
     cdef Shard *shard = work.request.shard
     cdef Part *part = work.first
     cdef Part *following

@@ -1,10 +1,11 @@
 """Idempotent producers of a partition. See producers.pxd."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memset
-from fastlog.native.batch cimport ATTR_CONTROL, BatchInfo
+from fastlog.native.batch cimport ATTR_TRANSACTIONAL, BatchInfo, Marker
 from fastlog.native.bytes cimport get16, get32, get64, put16, put32, put64
 from fastlog.native.crc32c cimport crc32c
+from fastlog.native.verify cimport Verification
 
 cdef enum:
     SNAPSHOT_VERSION = 1
@@ -12,8 +13,11 @@ cdef enum:
     SNAPSHOT_CRC_FROM = 6
     SNAPSHOT_ENTRY = 46
     SEQUENCE_MAX = 2147483647
-    INVALID_PRODUCER_EPOCH = 47
+    EPOCH_MAX = 32767
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+    INVALID_PRODUCER_EPOCH = 47
+    INVALID_TXN_STATE = 48
+    TRANSACTION_COORDINATOR_FENCED = 52
 
 
 cdef void producers_init(Producers *p) noexcept nogil:
@@ -109,7 +113,116 @@ cdef inline int32_t sequence_before(int32_t sequence, int32_t n) noexcept nogil:
     return sequence - n if sequence >= n else SEQUENCE_MAX - (n - sequence) + 1
 
 
-cdef int16_t producers_check(const Producers *p, const BatchInfo *info, const ProducerBatch **original) noexcept nogil:
+# ---- transactions --------------------------------------------------------------------------------------------------------------
+
+cdef void begin_txn(Producers *p, Producer *e, int64_t first_offset, int64_t position) noexcept nogil:
+    """Offsets only grow, so the newest transaction belongs at the end."""
+    e.txn_first_offset = first_offset
+    e.txn_position = position
+    e.txn_next = NULL
+    e.txn_prev = p.txn_last
+    if p.txn_last != NULL:
+        p.txn_last.txn_next = e
+    else:
+        p.txn_first = e
+    p.txn_last = e
+
+
+cdef void end_txn(Producers *p, Producer *e) noexcept nogil:
+    if e.txn_prev != NULL:
+        e.txn_prev.txn_next = e.txn_next
+    else:
+        p.txn_first = e.txn_next
+    if e.txn_next != NULL:
+        e.txn_next.txn_prev = e.txn_prev
+    else:
+        p.txn_last = e.txn_prev
+    e.txn_next = NULL
+    e.txn_prev = NULL
+    e.txn_first_offset = -1
+
+
+cdef int by_first_offset(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const Producer **> a)[0].txn_first_offset
+    cdef int64_t y = (<const Producer **> b)[0].txn_first_offset
+    return -1 if x < y else (1 if x > y else 0)
+
+
+cdef int order_txns(Producers *p) noexcept nogil:
+    """Lists the transactions under way of producers that were loaded. -1: no memory."""
+    cdef Producer **found = <Producer **> malloc(<size_t> p.count * sizeof(Producer *) + 1)
+    cdef Producer *e
+    cdef uint32_t n = 0
+    cdef uint32_t i
+    if found == NULL:
+        return -1
+    for i in range(p.mask + 1 if p.buckets != NULL else 0):
+        e = p.buckets[i]
+        while e != NULL:
+            if e.txn_first_offset >= 0:
+                found[n] = e
+                n += 1
+            e = e.chain
+    qsort(found, n, sizeof(Producer *), by_first_offset)
+    for i in range(n):
+        begin_txn(p, found[i], found[i].txn_first_offset, -1)
+    free(found)
+    return 0
+
+
+cdef bint producers_in_txn(const Producers *p, int64_t id, int16_t epoch) noexcept nogil:
+    cdef const Producer *e = find(p, id)
+    return e != NULL and e.txn_first_offset >= 0 and e.epoch == epoch
+
+
+cdef int64_t producers_stable(const Producers *p, int64_t id, int64_t offset) noexcept nogil:
+    cdef const Producer *e = p.txn_first
+    while e != NULL:
+        if e.id != id:
+            return e.txn_first_offset
+        e = e.txn_next
+    return offset + 1
+
+
+cdef int16_t producers_check_end(const Producers *p, const BatchInfo *info, const Marker *marker, int version) noexcept nogil:
+    cdef const Producer *e = find(p, info.producer_id)
+    if e == NULL:
+        return PRODUCER_OK
+    if info.producer_epoch < e.epoch:
+        return INVALID_PRODUCER_EPOCH
+    # one sent again finds its transaction ended; at the last epoch there is none to go to
+    if version >= 2 and info.producer_epoch == e.epoch and e.txn_first_offset >= 0 and e.epoch != EPOCH_MAX:
+        return INVALID_PRODUCER_EPOCH
+    return TRANSACTION_COORDINATOR_FENCED if e.coordinator_epoch > marker.coordinator_epoch else PRODUCER_OK
+
+
+cdef int producers_end(Producers *p, const BatchInfo *info, const Marker *marker, int64_t *first_offset, int64_t *position) noexcept nogil:
+    cdef Producer *e = get(p, info.producer_id)
+    first_offset[0] = -1
+    position[0] = -1
+    if e == NULL:
+        return -1
+    set_epoch(e, info.producer_epoch)
+    e.coordinator_epoch = marker.coordinator_epoch
+    e.last_timestamp = info.max_timestamp
+    if e.txn_first_offset >= 0:
+        first_offset[0] = e.txn_first_offset
+        position[0] = e.txn_position
+        end_txn(p, e)
+    return 0
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------------------
+
+cdef inline void set_epoch(Producer *e, int16_t epoch) noexcept nogil:
+    if e.epoch != epoch:
+        e.epoch = epoch
+        e.count = 0
+        e.newest = 0
+
+
+cdef int16_t producers_check(const Producers *p, const BatchInfo *info, bint may_begin, const Verification *asked,
+                             const ProducerBatch **original) noexcept nogil:
     cdef Producer *e
     cdef const ProducerBatch *b
     cdef int32_t last
@@ -117,24 +230,32 @@ cdef int16_t producers_check(const Producers *p, const BatchInfo *info, const Pr
     if info.producer_id < 0:
         return PRODUCER_OK
     e = find(p, info.producer_id)
-    if e == NULL:
-        return PRODUCER_OK
-    if info.producer_epoch < e.epoch:
+    if e != NULL and info.base_sequence >= 0 and info.producer_epoch == e.epoch:
+        last = sequence_after(info.base_sequence, info.last_offset_delta)
+        for i in range(e.count):
+            b = &e.batches[i]
+            if b.last_sequence == last and sequence_before(last, b.delta) == info.base_sequence:
+                original[0] = b
+                return PRODUCER_DUPLICATE
+    if not may_begin and info.attributes & ATTR_TRANSACTIONAL and \
+            (e == NULL or e.txn_first_offset < 0 or e.epoch != info.producer_epoch):
+        return INVALID_TXN_STATE
+    if e != NULL and info.producer_epoch < e.epoch:
         return INVALID_PRODUCER_EPOCH
-    if info.base_sequence < 0 or info.attributes & ATTR_CONTROL:
-        return PRODUCER_OK          # only the epoch counts for what coordinators write
-    if info.producer_epoch != e.epoch:
-        return OUT_OF_ORDER_SEQUENCE_NUMBER if info.base_sequence != 0 and e.epoch != -1 else PRODUCER_OK
-    last = sequence_after(info.base_sequence, info.last_offset_delta)
-    for i in range(e.count):
-        b = &e.batches[i]
-        if b.last_sequence == last and sequence_before(last, b.delta) == info.base_sequence:
-            original[0] = b
-            return PRODUCER_DUPLICATE
-    last = e.batches[e.newest].last_sequence if e.count else -1
-    if <int64_t> info.base_sequence == <int64_t> last + 1 or (info.base_sequence == 0 and last == SEQUENCE_MAX):
-        return PRODUCER_OK
-    return OUT_OF_ORDER_SEQUENCE_NUMBER
+    if info.base_sequence >= 0:     # only the epoch counts for what coordinators write
+        if asked != NULL and (info.base_sequence > asked.lowest_sequence or
+                              (asked.bumps and info.base_sequence != 0 and (e == NULL or e.count == 0))):
+            return OUT_OF_ORDER_SEQUENCE_NUMBER
+        if e != NULL and info.producer_epoch != e.epoch:
+            if info.base_sequence != 0 and e.epoch != -1:
+                return OUT_OF_ORDER_SEQUENCE_NUMBER
+        elif e != NULL:
+            last = e.batches[e.newest].last_sequence if e.count else -1
+            if <int64_t> info.base_sequence != <int64_t> last + 1 and (info.base_sequence != 0 or last != SEQUENCE_MAX):
+                return OUT_OF_ORDER_SEQUENCE_NUMBER
+    if e != NULL and e.txn_first_offset >= 0 and not info.attributes & ATTR_TRANSACTIONAL:
+        return INVALID_TXN_STATE
+    return PRODUCER_OK
 
 
 cdef int producers_add(Producers *p, const BatchInfo *info, int64_t base_offset, int64_t end) noexcept nogil:
@@ -145,13 +266,8 @@ cdef int producers_add(Producers *p, const BatchInfo *info, int64_t base_offset,
     e = get(p, info.producer_id)
     if e == NULL:
         return -1
-    if e.epoch != info.producer_epoch:
-        e.epoch = info.producer_epoch
-        e.count = 0
-        e.newest = 0
+    set_epoch(e, info.producer_epoch)
     e.last_timestamp = info.max_timestamp
-    if info.attributes & ATTR_CONTROL:
-        return 0
     if e.count < PRODUCER_BATCHES:
         e.newest = e.count
         e.count += 1
@@ -163,6 +279,8 @@ cdef int producers_add(Producers *p, const BatchInfo *info, int64_t base_offset,
     b.delta = info.last_offset_delta
     b.timestamp = info.max_timestamp
     b.end = end
+    if info.attributes & ATTR_TRANSACTIONAL and e.txn_first_offset < 0:
+        begin_txn(p, e, base_offset, end - info.size if end else -1)
     return 0
 
 
@@ -265,4 +383,7 @@ cdef int producers_load(Producers *p, const uint8_t *data, size_t n) noexcept no
             b.timestamp = e.last_timestamp
             b.end = 0
         at += SNAPSHOT_ENTRY
+    if order_txns(p) < 0:
+        producers_free(p)
+        return -1
     return 0

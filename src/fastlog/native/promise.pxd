@@ -9,6 +9,9 @@ cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_of
 cdef void promise_add(LogState *log, Append *a, int need) noexcept nogil
 # A duplicate whose original ends at log position `end`.
 cdef void promise_repeat(LogState *log, Append *a, int need, int64_t base_offset, int64_t end) noexcept nogil
+# Moves the last stable offset after the high watermark or the log start moved: to the start of the oldest transaction that is under way,
+# or ended by a marker that is not visible yet.
+cdef void promise_stable(LogState *log) noexcept nogil
 # Answers what `written` and `durable` allow now, and moves the high watermark first.
 cdef void promise_keep(LogState *log) noexcept nogil
 # Fails appends that were not accepted.

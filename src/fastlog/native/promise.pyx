@@ -1,9 +1,11 @@
 """What a log has promised. See promise.pxd."""
 from libc.stdint cimport int16_t, int64_t
 from libc.stdio cimport fprintf, stderr
+from libc.stdlib cimport free
 from libc.string cimport strerror
 from fastlog.native.log cimport Append, Partition, position_set
-from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, log_moved, log_ready
+from fastlog.native.producers cimport Producer
+from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, log_moved, log_ready
 
 
 cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_offset) noexcept nogil:
@@ -12,6 +14,34 @@ cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_of
     a.log_start = log.part.at.log_start
     a.next = NULL
     a.done(a)
+
+
+cdef void promise_stable(LogState *log) noexcept nogil:
+    cdef Partition *part = log.part
+    cdef const Producer *oldest = log.producers.txn_first
+    cdef int64_t offset = part.at.high_watermark
+    cdef Ended *e
+    log.stable = log.visible
+    while log.ended != NULL and log.ended.last_offset < offset:
+        e = log.ended
+        log.ended = e.next
+        if log.ended == NULL:
+            log.ended_last = NULL
+        free(e)
+    e = log.ended
+    while e != NULL:                # few: what one write carries
+        if e.first_offset < offset:
+            offset = e.first_offset
+            log.stable = e.position
+        e = e.next
+    if oldest != NULL and oldest.txn_first_offset < offset:
+        offset = oldest.txn_first_offset
+        log.stable = oldest.txn_position
+    if offset < part.at.log_start:
+        offset = part.at.log_start
+    if offset > part.at.last_stable:
+        position_set(&part.at.last_stable, offset)
+        log_moved(log)
 
 
 cdef void move_visible(LogState *log) noexcept nogil:
@@ -24,7 +54,11 @@ cdef void move_visible(LogState *log) noexcept nogil:
         log.visible = log.pending.end - log.pending.info.size
     if offset > part.at.high_watermark:
         position_set(&part.at.high_watermark, offset)
-        position_set(&part.at.last_stable, offset)
+        if log.ended == NULL and log.producers.txn_first == NULL:
+            position_set(&part.at.last_stable, offset)
+            log.stable = log.visible
+        else:
+            promise_stable(log)
         log_moved(log)
 
 

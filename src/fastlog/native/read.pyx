@@ -1,17 +1,20 @@
 """Reading a log. See read.pxd."""
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+from fastlog.native.aborted cimport aborted_collect, aborted_free
 from fastlog.native.arena cimport (
     BLOCK, CHUNK, CHUNK_COLD, CHUNK_SHIFT, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle,
     arena_take, arena_unpin,
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
-from fastlog.native.index cimport Index, index_position
+from fastlog.native.index cimport Index, index_bound, index_position
 from fastlog.native.log cimport Partition, Pin, Read
 from fastlog.native.ring cimport Op, iovec, ring_readv
-from fastlog.native.segment cimport segment_failed, segment_index, segment_of, segment_ready, segment_unuse, segment_use
+from fastlog.native.segment cimport (
+    segment_aborted_index, segment_failed, segment_index, segment_of, segment_ready, segment_unuse, segment_use,
+)
 from fastlog.native.slab cimport slab_get, slab_put
 from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence, StoreState,
@@ -405,6 +408,40 @@ cdef int waits(const LogState *log, Read *r) noexcept nogil:
     return DONE
 
 
+cdef int collect_aborted(LogState *log, Read *r, Segment *seg, int64_t end, int64_t limit) noexcept nogil:
+    """Kafka's rule: the transactions that overlap what is read (up to file position `end` of seg), from the segments in which they can have
+    ended. WAIT, if one of those must be opened first.
+    """
+    cdef const Index *ix
+    cdef int64_t to = index_bound(seg.index, end)
+    cdef int32_t i = log.segments_n - 1
+    cdef int how
+    aborted_free(&r.aborted)
+    while log.segments[i] != seg:
+        i -= 1
+    if to < 0 and i + 1 < log.segments_n:
+        to = log.segments[i + 1].base_offset
+    if to < 0 or to > limit:
+        to = limit
+    while i < log.segments_n:
+        seg = log.segments[i]
+        i += 1
+        if seg.aborted_least >= to:
+            continue
+        ix = segment_aborted_index(log, seg, r.offset) if segment_ready(log, seg) else NULL
+        if ix == NULL:
+            if not segment_failed(seg):
+                return WAIT
+            r.error = KAFKA_STORAGE_ERROR
+            return DONE
+        how = aborted_collect(&ix.aborted, r.offset, to, &r.aborted)
+        if how < 0:
+            r.error = KAFKA_STORAGE_ERROR
+        if how:
+            return DONE
+    return DONE
+
+
 cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef Partition *part = log.part
     cdef StoreState *s = log.store
@@ -414,6 +451,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef uint8_t head[PEEK]
     cdef int64_t limit = part.at.log_end if r.to_log_end else part.at.high_watermark
     cdef int64_t limit_position = log.end if r.to_log_end else log.visible
+    cdef int how
     cdef int64_t at
     cdef int64_t size
     cdef int64_t length
@@ -434,6 +472,9 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     if r.offset < part.at.log_start or r.offset > part.at.log_end:
         r.error = OFFSET_OUT_OF_RANGE
         return DONE
+    if r.committed_only:
+        limit = part.at.last_stable
+        limit_position = log.stable
     if r.bytes_max <= 0 or r.offset >= limit:
         return DONE
     seg = segment_of(log, r.offset)
@@ -490,6 +531,10 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     reached = present(log, seg, at, at + length, &cold)
     if reached < at + length and length > most and size <= most:
         length = most                           # no more than can be there at once
+    if r.committed_only:
+        how = collect_aborted(log, r, seg, at + length, limit)
+        if how == WAIT or r.error:
+            return how
     missing = at + length if reached < at + length else 0
     if missing and size > most and reached - at < size:
         return read_big(log, r, seg, at, size)
@@ -517,6 +562,7 @@ cdef void read_start(LogState *log, Read *r) noexcept nogil:
     r.error = 0
     r.bytes = 0
     r.pins = NULL
+    memset(&r.aborted, 0, sizeof(r.aborted))
     r.next = NULL
     r.reached = -1
     how = attempt(log, r, False)
@@ -571,4 +617,5 @@ cdef void read_release(StoreState *s, Read *r) noexcept nogil:
         else:
             free(<void *> (<size_t> p.base & ~(<size_t> BLOCK - 1)))    # a big batch's own memory
         slab_put(&s.pins, &s.pins_n, p)
+    aborted_free(&r.aborted)
     r.bytes = 0

@@ -13,6 +13,7 @@ from fastlog.native.relics cimport RelicSet
 cdef struct Found:                  # a segment
     int64_t base_offset
     int64_t size
+    int64_t aborted_least           # of all but the last; as Segment's
 
 cdef struct Recovery:
     # in
@@ -36,7 +37,7 @@ cdef struct Recovery:
     int64_t snapshot_offset         # of the newest snapshot that was used; -1: none
     int64_t first_timestamp         # of the active segment's first batch; -1: none
     Index *index                    # of the active segment; malloc'ed
-    Producers producers
+    Producers producers             # txn_position counts from the first segment's start
     uint8_t *partial                # the last block's bytes, malloc'ed, or NULL
     int fd                          # of the active segment
     bint direct

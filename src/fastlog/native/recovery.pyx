@@ -1,9 +1,10 @@
 """Opening a partition's directory. See recovery.pxd."""
-from libc.errno cimport EEXIST, EINVAL, EIO, ENOMEM
+from libc.errno cimport EEXIST, EINVAL, EIO, ENOENT, ENOMEM
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strerror, strlen
+from fastlog.native.aborted cimport Aborted, aborted_decode, aborted_forget, aborted_free, aborted_least
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.directory cimport (
@@ -15,11 +16,12 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
-    index_init, index_seal,
+    index_init, index_position, index_seal,
 )
-from fastlog.native.producers cimport producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
+from fastlog.native.producers cimport Producer, producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
+from fastlog.native.segment cimport segment_put_aborted
 from fastlog.native.store cimport INDEX_ENTRIES_MAX
 from fastlog.native.swap cimport swap_finish
 
@@ -54,6 +56,20 @@ cdef int open_segment(Recovery *r, const char *path, bint create, int *fd, bint 
     return 0
 
 
+cdef int load_aborted(Recovery *r, Aborted *out, int64_t base) noexcept nogil:
+    """The aborted transactions of a segment: none without a file of them. An errno, or -1: not a valid one."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data = NULL
+    cdef size_t n = 0
+    cdef int err
+    path_of(path, r.path, base, ".txnindex")
+    err = file_get(path, SNAPSHOT_MAX, &data, &n)
+    if err == 0:
+        err = aborted_decode(out, data, n, base)
+    free(data)
+    return 0 if err == ENOENT else err
+
+
 cdef int load_index(Recovery *r, Index *ix, int64_t base, int64_t size) noexcept nogil:
     """The index files of a segment; -1 when missing or wrong (the index is then empty)."""
     cdef char path[PATH_MAX_]
@@ -69,6 +85,8 @@ cdef int load_index(Recovery *r, Index *ix, int64_t base, int64_t size) noexcept
         bad = file_get(path, SNAPSHOT_MAX, &times, &times_n)
     if not bad:
         bad = index_decode(ix, offsets, offsets_n, times, times_n, size, base + (<int64_t> 1 << 31))
+    if not bad:
+        bad = load_aborted(r, &ix.aborted, base)
     free(offsets)
     free(times)
     if bad:
@@ -87,6 +105,11 @@ cdef int write_index(Recovery *r, Index *ix) noexcept nogil:
         return ENOMEM
     ix.offsets_kept = 0
     ix.times_kept = 0
+    ix.aborted.kept = 0
+    err = segment_put_aborted(r.path, ix)
+    if err:
+        free(data)
+        return err
     n = <size_t> index_encode_times(ix, data) * TIME_ENTRY
     path_of(path, r.path, ix.base_offset, ".timeindex")
     err = file_put_at(path, data, n, 0)
@@ -125,10 +148,14 @@ cdef void scan_set(Scan *s, Recovery *r, int fd, int64_t size, Index *ix, int64_
 
 cdef int walk_tail(Recovery *r, int fd, int64_t size, Index *ix, Scan *s) noexcept nogil:
     """Walks headers from the last index entry of a whole segment to its end. 0 when it ends exactly there, 1 when not, -1 on failure."""
-    cdef int err
     scan_set(s, r, fd, size, ix, ix.base_offset)
     s.gaps = True
     s.at = ix.last_position
+    return walk_on(r, size, s)
+
+
+cdef int walk_on(Recovery *r, int64_t size, Scan *s) noexcept nogil:
+    cdef int err
     err = scan_run(s)
     if err:
         return failed(r, "cannot read a segment", err)
@@ -218,9 +245,18 @@ cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
     if load_index(r, r.index, base, size) == 0:
         r.index.offsets_kept = r.index.offsets_n
         r.index.times_kept = r.index.times_n
-    how = walk_tail(r, r.fd, size, r.index, &s)
-    if how == 0:
-        how = load_before(r, l, s.offset)
+        r.index.aborted.kept = r.index.aborted.n
+        how = walk_tail(r, r.fd, size, r.index, &s)
+        if how == 0:
+            how = load_before(r, l, s.offset)
+    else:                           # made anew, aborted transactions too: so producer state is followed from the segment's start on
+        how = load_before(r, l, base)
+        if how == 0:
+            scan_set(&s, r, r.fd, size, r.index, base)
+            s.gaps = True
+            s.producers = &r.producers
+            s.producers_from = base
+            how = walk_on(r, size, &s)
         if how == 0:
             how = read_first_timestamp(r, r.fd)
     if how:
@@ -385,9 +421,13 @@ cdef int remove_segment(Recovery *r, int64_t base) noexcept nogil:
 
 cdef int close_scanned(Recovery *r, const char *path, int fd, int64_t size, Scan *s, bint last) noexcept nogil:
     """Cuts a scanned segment at its end, durably; one that is not the last gets its indexes."""
+    cdef char other[PATH_MAX_]
     cdef int err
     if count_lost(r, path, s.at) < 0:
         return -1
+    if s.index.aborted.n == 0:      # what there is of them is not of these batches
+        path_of(other, r.path, s.index.base_offset, ".txnindex")
+        file_unlink(other)
     if file_size(fd) != s.at:
         err = file_trim(fd, s.at)
         if err:
@@ -426,7 +466,8 @@ cdef int checkpoint(Recovery *r, Listing *l, int fd, int64_t size, int64_t base,
         free(data)
         if not good:
             continue
-        load_index(r, r.index, base, size)
+        if load_index(r, r.index, base, size):
+            break                   # without it, its aborted transactions are not known
         index_cut(r.index, at)
         scan_set(s, r, fd, size, r.index, base)
         s.gaps = True
@@ -554,13 +595,71 @@ cdef int keep_index(Recovery *r) noexcept nogil:
     """Leaves a long index of the active segment to its files."""
     cdef Index *ix = r.index
     cdef int err = 0
-    if ix.offsets_n <= INDEX_ENTRIES_MAX and ix.times_n <= INDEX_ENTRIES_MAX:
+    if ix.offsets_n <= INDEX_ENTRIES_MAX and ix.times_n <= INDEX_ENTRIES_MAX and ix.aborted.n <= INDEX_ENTRIES_MAX:
         return 0
-    if ix.offsets_kept != ix.offsets_n or ix.times_kept != ix.times_n:
+    if ix.offsets_kept != ix.offsets_n or ix.times_kept != ix.times_n or ix.aborted.kept != ix.aborted.n:
         err = write_index(r, ix)
     if not err:
         index_forget(ix, ix.offsets_n, ix.times_n)
+        aborted_forget(&ix.aborted, ix.aborted.n)
     return err
+
+
+cdef void note_aborted(Recovery *r) noexcept nogil:
+    """What the segments before the last one have of aborted transactions."""
+    cdef Aborted aborted
+    cdef char path[PATH_MAX_]
+    cdef int32_t i
+    memset(&aborted, 0, sizeof(Aborted))
+    for i in range(r.segments_n - 1):
+        path_of(path, r.path, r.segments[i].base_offset, ".index")
+        if file_size_at(path) < 0 or load_aborted(r, &aborted, r.segments[i].base_offset):
+            r.segments[i].aborted_least = 0     # not known: all indexes of it are made anew when someone asks for them
+            continue
+        r.segments[i].aborted_least = aborted_least(&aborted)
+        aborted_free(&aborted)
+
+
+cdef int place_txn(Recovery *r, Producer *e) noexcept nogil:
+    """Finds where the transaction that a producer has under way begins, or what is left of it."""
+    cdef char path[PATH_MAX_]
+    cdef int32_t last = r.segments_n - 1
+    cdef int32_t i = 0
+    cdef int64_t before = 0
+    cdef int64_t size
+    cdef bint direct
+    cdef Scan s
+    cdef int fd
+    cdef int err
+    while i < last and r.segments[i + 1].base_offset <= e.txn_first_offset:
+        before += r.segments[i].size
+        i += 1
+    e.txn_position = before
+    if r.segments[i].base_offset >= e.txn_first_offset:
+        return 0
+    path_of(path, r.path, r.segments[i].base_offset, ".log")
+    if open_segment(r, path, False, &fd, &direct, &size) < 0:
+        return -1
+    scan_set(&s, r, fd, r.segments[i].size, NULL, r.segments[i].base_offset)
+    s.gaps = True
+    s.until = e.txn_first_offset
+    if i == last:
+        s.at = index_position(r.index, e.txn_first_offset - 1)     # an entry names the last offset of the batch at its position
+    err = scan_run(&s)
+    file_close(fd)
+    if err:
+        return failed(r, "cannot read a segment", err)
+    e.txn_position = before + s.at
+    return 0
+
+
+cdef int place_txns(Recovery *r) noexcept nogil:
+    cdef Producer *e = r.producers.txn_first
+    while e != NULL:
+        if place_txn(r, e) < 0:
+            return -1
+        e = e.txn_next
+    return 0
 
 
 cdef int read_partial(Recovery *r) noexcept nogil:
@@ -654,6 +753,9 @@ cdef int run(Recovery *r, Listing *l) noexcept nogil:
     if how == 1:
         how = open_unclean(r, l)
     if how < 0:
+        return -1
+    note_aborted(r)
+    if place_txns(r) < 0:
         return -1
     directory_clean_snapshots(r.path, l, r.next_offset)
     how = keep_index(r)

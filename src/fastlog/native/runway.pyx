@@ -20,7 +20,6 @@ cdef enum:
     ZERO_STEP_MAX = 16777216
     ZERO_PIECE_MAX = 131072         # larger durable writes are as well off on blocks that were never written
     SECOND = 1000000000             # ns
-    PRODUCER_EXPIRES_MS = 86400000  # Kafka's default of producer.id.expiration.ms
 
 
 cdef inline int64_t up(int64_t n) noexcept nogil:
@@ -288,7 +287,9 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     index_seal(old.index)
     old.max_timestamp = old.index.max_timestamp
     old.max_timestamp_offset = old.index.max_timestamp_offset
-    producers_expire(&log.producers, clock_ms() - PRODUCER_EXPIRES_MS)
+    log.store.producers_n -= log.producers.count
+    producers_expire(&log.producers, clock_ms() - log.store.config.producer_expires_ms)
+    log.store.producers_n += log.producers.count
     n = producers_snapshot_bytes(&log.producers)
     old.snapshot = <uint8_t *> malloc(n)
     if old.snapshot != NULL:

@@ -12,7 +12,7 @@ cdef struct Scan:
     bint check                      # CRCs, and that offsets continue without a gap
     bint gaps                       # offsets may skip (compacted, or written by another broker)
     Index *index                    # gets an entry per interval, or NULL
-    Producers *producers            # gets the batches from producers_from on, or NULL
+    Producers *producers            # gets the batches from producers_from on, or NULL; with it the index gets the aborted transactions
     int64_t producers_from          # offset
     int64_t until                   # offset where it ends at the latest
     # in: where a batch starts, and its offset; out: past the last batch that belongs to the log

@@ -2,12 +2,13 @@
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
+from fastlog.native.aborted cimport aborted_add, aborted_room
 from fastlog.native.arena cimport BLOCK
-from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
+from fastlog.native.batch cimport ATTR_CONTROL, BATCH_HEADER, BatchInfo, Marker, PEEK_OK, batch_crc_ok, batch_marker, batch_peek
 from fastlog.native.bytes cimport get64
 from fastlog.native.files cimport file_read
 from fastlog.native.index cimport index_add
-from fastlog.native.producers cimport producers_add
+from fastlog.native.producers cimport producers_add, producers_end, producers_stable
 
 cdef extern from *:
     """
@@ -23,6 +24,7 @@ cdef extern from *:
 cdef enum:
     WINDOW = 1048576                # read at once when every byte is looked at
     HEADERS = 16384                 # or only headers
+    MARKER_MAX = 256                # bytes of a control batch within which its one record is read
 
 
 cdef struct Window:                 # what of the file is in memory
@@ -51,6 +53,29 @@ cdef int fill(Scan *s, Window *w, int64_t at, size_t need) noexcept nogil:
     w.n = file_read(s.fd, w.buf, w.size, from_)
     if w.n < 0:
         return <int> -w.n
+    return 0
+
+
+cdef int note_marker(Scan *s, Window *w, const BatchInfo *info) noexcept nogil:
+    """Has producer state, and the index, know of the end of a transaction at s.at. 0 or an errno."""
+    cdef size_t n = <size_t> info.size if info.size < MARKER_MAX else MARKER_MAX
+    cdef int64_t first
+    cdef int64_t position
+    cdef int64_t stable
+    cdef Marker marker
+    cdef int err = fill(s, w, s.at, n)
+    if err:
+        return err
+    if w.from_ + w.n - s.at < <int64_t> n or batch_marker(w.buf + (s.at - w.from_), n, &marker) < 0:
+        return 0
+    stable = producers_stable(s.producers, info.producer_id, info.base_offset)
+    if producers_end(s.producers, info, &marker, &first, &position) < 0:
+        return ENOMEM
+    if first < 0 or marker.commit or s.index == NULL:
+        return 0
+    if aborted_room(&s.index.aborted, 1) < 0:
+        return ENOMEM
+    aborted_add(&s.index.aborted, info.producer_id, first, info.base_offset, stable)
     return 0
 
 
@@ -107,9 +132,13 @@ cdef int scan_run(Scan *s) noexcept nogil:
         s.offset = info.base_offset + info.last_offset_delta
         if s.index != NULL:
             index_add(s.index, s.offset, s.at, info.max_timestamp, s.interval)
-        if s.producers != NULL and info.base_offset >= s.producers_from and producers_add(s.producers, &info, info.base_offset, 0):
-            err = ENOMEM
-            break
+        if s.producers != NULL and info.base_offset >= s.producers_from and info.producer_id >= 0:
+            if info.attributes & ATTR_CONTROL:
+                err = note_marker(s, &w, &info)
+            elif producers_add(s.producers, &info, info.base_offset, 0) < 0:
+                err = ENOMEM
+            if err:
+                break
         s.offset += 1
         s.leader_epoch = info.leader_epoch
         s.at += info.size

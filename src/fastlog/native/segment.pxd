@@ -11,11 +11,15 @@ cdef void segment_free(StoreState *s, Segment *seg) noexcept nogil
 cdef Segment *segment_of(const LogState *log, int64_t offset) noexcept nogil
 # Offset past the segment's last one.
 cdef int64_t segment_next_offset(const LogState *log, const Segment *seg) noexcept nogil
+# Writes those aborted transactions of an index that are not in their file yet; without any there need be none. Blocking. Returns an errno.
+cdef int segment_put_aborted(const char *path, const Index *ix) noexcept nogil
 # True when the descriptor is there (and, of a sealed segment, the index); else starts opening (the log's reads are retried when that ended)
 # and returns False, or sets seg.failed. An open segment counts as used now.
 cdef bint segment_ready(LogState *log, Segment *seg) noexcept nogil
 # The index to ask about an offset, or a time, in a segment that is ready; NULL while it is loaded, or seg.failed.
 cdef const Index *segment_index(LogState *log, Segment *seg, int64_t offset) noexcept nogil
+# The same for the aborted transactions of fetches from an offset on.
+cdef const Index *segment_aborted_index(LogState *log, Segment *seg, int64_t offset) noexcept nogil
 cdef const Index *segment_time_index(LogState *log, Segment *seg, int64_t timestamp) noexcept nogil
 # Takes note that opening failed: once per failure.
 cdef bint segment_failed(Segment *seg) noexcept nogil

@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
+from fastlog.native.aborted cimport ABORTED_ENTRY, aborted_covers, aborted_decode, aborted_encode, aborted_forget, aborted_least
 from fastlog.native.arena cimport arena_drop_set
 from fastlog.native.files cimport (
     PATH_MAX_, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_rename, file_trim, file_unlink, path_of,
@@ -13,6 +14,7 @@ from fastlog.native.index cimport (
     index_encode_times, index_forget, index_free, index_init, index_seal,
 )
 from fastlog.native.log cimport position_set
+from fastlog.native.producers cimport Producers, producers_free, producers_init, producers_load
 from fastlog.native.promise cimport log_fail
 from fastlog.native.scan cimport Scan, scan_run
 from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, clock_ns, log_ready
@@ -47,6 +49,7 @@ cdef Segment *segment_add(LogState *log, int64_t base_offset, int64_t start, int
     seg.size = size
     seg.first_timestamp = -1
     seg.max_timestamp = TIME_UNKNOWN
+    seg.aborted_least = OFFSETS_END
     seg.checkpoint = -1
     seg.fd = -1
     log.segments[log.segments_n] = seg
@@ -159,10 +162,22 @@ cdef void segment_opened(StoreState *s, Segment *seg) noexcept nogil:
 
 
 cdef int rebuild_index(const LogJob *j) noexcept nogil:
-    """The index of a rolled segment from its batches' headers, for when its files are missing or wrong."""
+    """The index of a rolled segment from its batches' headers, for when its files are missing or wrong. Producer state at the segment's
+    start, where there is a file of it, says where the transactions that it ends began."""
     cdef Scan scan
+    cdef Producers producers
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data = NULL
+    cdef size_t n = 0
+    cdef int err
     memset(&scan, 0, sizeof(Scan))
+    producers_init(&producers)
+    path_of(path, j.log.path, j.index.base_offset, ".snapshot")
+    if file_get(path, INDEX_MAX, &data, &n) == 0:
+        producers_load(&producers, data, n)
+    free(data)
     index_free(j.index)
+    scan.producers = &producers
     scan.fd = j.fd
     scan.to = j.to
     scan.interval = j.least
@@ -170,7 +185,23 @@ cdef int rebuild_index(const LogJob *j) noexcept nogil:
     scan.index = j.index
     scan.offset = j.index.base_offset
     scan.until = OFFSETS_END
-    return scan_run(&scan)
+    err = scan_run(&scan)
+    producers_free(&producers)
+    return err
+
+
+cdef int load_aborted(const LogJob *j) noexcept nogil:
+    """The aborted transactions of a segment; that it has no file of them says that there are none."""
+    cdef char path[PATH_MAX_]
+    cdef uint8_t *data = NULL
+    cdef size_t n = 0
+    cdef int err
+    path_of(path, j.log.path, j.index.base_offset, ".txnindex")
+    err = file_get(path, INDEX_MAX, &data, &n)
+    if err == 0:
+        err = aborted_decode(&j.index.aborted, data, n, j.index.base_offset)
+    free(data)
+    return 0 if err == ENOENT else err
 
 
 cdef void open_run(Job *job) noexcept nogil:
@@ -193,7 +224,7 @@ cdef void open_run(Job *job) noexcept nogil:
     if file_get(path, INDEX_MAX, &offsets, &offsets_len) == 0:
         path_of(path, j.log.path, j.index.base_offset, ".timeindex")
         found = file_get(path, INDEX_MAX, &times, &times_len) == 0 and \
-            index_decode(j.index, offsets, offsets_len, times, times_len, j.to, j.offset) == 0
+            index_decode(j.index, offsets, offsets_len, times, times_len, j.to, j.offset) == 0 and load_aborted(j) == 0
     free(offsets)
     free(times)
     if not found:
@@ -227,6 +258,7 @@ cdef void open_done(Job *job) noexcept nogil:
             seg.index = j.index
             seg.max_timestamp = seg.index.max_timestamp
             seg.max_timestamp_offset = seg.index.max_timestamp_offset
+            seg.aborted_least = aborted_least(&seg.index.aborted)
         else:
             drop_index(&seg.prefix)
             seg.prefix = j.index
@@ -296,6 +328,16 @@ cdef const Index *segment_time_index(LogState *log, Segment *seg, int64_t timest
     return seg.prefix
 
 
+cdef const Index *segment_aborted_index(LogState *log, Segment *seg, int64_t offset) noexcept nogil:
+    if aborted_covers(&seg.index.aborted, offset):
+        return seg.index
+    if seg.prefix == NULL:
+        open_start(log, seg)
+    else:
+        used_now(log.store, seg)
+    return seg.prefix
+
+
 cdef bint segment_failed(Segment *seg) noexcept nogil:
     cdef bint failed = seg.failed
     seg.failed = False
@@ -319,6 +361,21 @@ cdef int put_entries(const char *path, int64_t base_offset, const char *suffix, 
     return err if err else file_put_at(name, data, n, at)
 
 
+cdef int segment_put_aborted(const char *path, const Index *ix) noexcept nogil:
+    cdef uint8_t *data
+    cdef size_t n
+    cdef int err
+    if ix.aborted.gone + ix.aborted.n == 0 and ix.aborted.kept == 0:
+        return 0
+    data = <uint8_t *> malloc(<size_t> ix.aborted.n * ABORTED_ENTRY + 1)
+    if data == NULL:
+        return ENOMEM
+    n = aborted_encode(&ix.aborted, data)
+    err = put_entries(path, ix.base_offset, ".txnindex", data, n, <int64_t> ix.aborted.kept * ABORTED_ENTRY)
+    free(data)
+    return err
+
+
 cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_offset) noexcept nogil:
     cdef char name[64]
     cdef Index *ix = seg.index
@@ -327,6 +384,10 @@ cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_of
     cdef int err
     if data == NULL:
         return ENOMEM
+    err = segment_put_aborted(path, ix)
+    if err:
+        free(data)
+        return err
     n = <size_t> index_encode_times(ix, data) * TIME_ENTRY
     err = put_entries(path, seg.base_offset, ".timeindex", data, n, <int64_t> ix.times_kept * TIME_ENTRY)
     if not err:
@@ -343,8 +404,11 @@ cdef void keep_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
     cdef Segment *seg = j.segment
     cdef char name[64]
-    # Times first: they may not be fewer than the offsets say, if the process dies between.
-    j.error = put_entries(j.log.path, seg.base_offset, ".timeindex", j.more, j.more_len, j.to)
+    # Offsets last: of the others there may not be fewer than they say, if the process dies between.
+    if j.aborted_len:
+        j.error = put_entries(j.log.path, seg.base_offset, ".txnindex", j.aborted, j.aborted_len, j.aborted_at)
+    if not j.error:
+        j.error = put_entries(j.log.path, seg.base_offset, ".timeindex", j.more, j.more_len, j.to)
     if not j.error:
         j.error = put_entries(j.log.path, seg.base_offset, ".index", j.data, j.len, j.from_)
     if not j.error and j.snapshot != NULL:
@@ -376,11 +440,13 @@ cdef void keep_done(Job *job) noexcept nogil:
     else:
         index_forget(seg.index, <int32_t> ((j.from_ + <int64_t> j.len) // OFFSET_ENTRY),
                      <int32_t> ((j.to + <int64_t> j.more_len) // TIME_ENTRY))
+        aborted_forget(&seg.index.aborted, <int32_t> ((j.aborted_at + <int64_t> j.aborted_len) // ABORTED_ENTRY))
         if seg.prefix != NULL:      # there is more now
             unlist(log.store, seg)
             drop_index(&seg.prefix)
     free(j.data)
     free(j.more)
+    free(j.aborted)
     free(j.snapshot)
     free(j)
     log_ready(log)
@@ -392,10 +458,12 @@ cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t sn
     if j != NULL:
         j.data = <uint8_t *> malloc(<size_t> ix.offsets_n * OFFSET_ENTRY + 1)
         j.more = <uint8_t *> malloc(<size_t> ix.times_n * TIME_ENTRY + 1)
-    if j == NULL or j.data == NULL or j.more == NULL:
+        j.aborted = <uint8_t *> malloc(<size_t> ix.aborted.n * ABORTED_ENTRY + 1)
+    if j == NULL or j.data == NULL or j.more == NULL or j.aborted == NULL:
         if j != NULL:
             free(j.data)
             free(j.more)
+            free(j.aborted)
         free(j)
         free(snapshot)
         return
@@ -407,6 +475,8 @@ cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t sn
     j.to = <int64_t> ix.times_kept * TIME_ENTRY
     j.len = <size_t> index_encode_offsets(ix, j.data) * OFFSET_ENTRY
     j.more_len = <size_t> index_encode_times(ix, j.more) * TIME_ENTRY
+    j.aborted_len = aborted_encode(&ix.aborted, j.aborted)
+    j.aborted_at = <int64_t> ix.aborted.kept * ABORTED_ENTRY
     j.snapshot = snapshot
     j.snapshot_len = snapshot_len
     j.offset = offset
@@ -432,6 +502,8 @@ cdef void seal_run(Job *job) noexcept nogil:
     file_unlink(path)
     path_of(path, j.log.path, j.segment.base_offset, ".timeindex")
     file_unlink(path)
+    path_of(path, j.log.path, j.segment.base_offset, ".txnindex")
+    file_unlink(path)
 
 
 cdef void seal_done(Job *job) noexcept nogil:
@@ -448,7 +520,7 @@ cdef void seal_done(Job *job) noexcept nogil:
         unlist(log.store, seg)
         drop_index(&seg.prefix)
         seg.sealed = True
-        if seg.index.offsets_gone or seg.index.times_gone:
+        if seg.index.offsets_gone or seg.index.times_gone or seg.index.aborted.gone:
             drop_index(&seg.index)  # only its newest entries; all are loaded when someone asks
         if not seg.deleted:
             segment_opened(log.store, seg)

@@ -18,10 +18,12 @@ from fastlog.native.log cimport Append, LogCtl, LogOpen, Pin, Read, TimeQuery, l
     log_release, partition_free, store_tick
 from fastlog.native.mail cimport MailItem, mail_empty, mail_flush, mail_send, mail_take
 from fastlog.native.net cimport LOG_ERROR, MAIL_APPEND, MAIL_APPENDED, MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_CONN, MAIL_FIRED, MAIL_READ, \
-    MAIL_READ_DONE, MAIL_RELEASE, MAIL_RELEASED, MAIL_REPLY, MAIL_REQUEST, MAIL_TIME, MAIL_TIMED, MAIL_UNWATCH, MAIL_UNWATCHED, \
+    MAIL_READ_DONE, MAIL_RELEASE, MAIL_RELEASED, MAIL_REPLY, MAIL_REQUEST, MAIL_TIME, MAIL_TIMED, MAIL_TXN_ASK, MAIL_TXN_ASKED, \
+    MAIL_TXN_CHECKED, MAIL_UNWATCH, MAIL_UNWATCHED, \
     MAIL_WATCH, Conn, Request, SendVec, counter_add, counter_get
 from fastlog.native.offsets cimport offsets_find_here, offsets_found, offsets_free, offsets_start
-from fastlog.native.produce cimport produce_append_here, produce_appended, produce_free, produce_start
+from fastlog.native.produce cimport produce_abandon, produce_append_here, produce_appended, produce_ask_here, produce_asked, \
+    produce_checked, produce_free, produce_start
 from fastlog.native.ring cimport OP_MORE, Op, ring_accept, ring_cancel, ring_wait, ring_wake
 from fastlog.native.table cimport table_free, table_init, table_put, table_remove, topic_drop
 from fastlog.native.timer cimport Timer, timer_arm, timers_free, timers_init, timers_next, timers_run
@@ -171,6 +173,7 @@ cdef void end(Shard *shard, Inner *inner) noexcept nogil:
     """Closes what is left; the partitions were closed before."""
     cdef Listener *listener
     cdef int turns = 0
+    produce_abandon(shard)
     while shard.conns != NULL and turns < 10000:
         close_all(shard)
         read_mail(shard, inner)
@@ -271,6 +274,12 @@ cdef void receive(Shard *shard, Inner *inner, MailItem *item) noexcept nogil:
         offsets_find_here(shard, item.what)
     elif kind == MAIL_TIMED:
         offsets_found(shard, item.what)
+    elif kind == MAIL_TXN_ASK:
+        produce_ask_here(shard, item.what)
+    elif kind == MAIL_TXN_ASKED:
+        produce_asked(shard, item.what)
+    elif kind == MAIL_TXN_CHECKED:
+        produce_checked(shard, item.what)
     elif kind == MAIL_CONN:
         if shard.draining or shard.stop:
             close(<int> <size_t> item.what)

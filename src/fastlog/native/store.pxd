@@ -14,6 +14,7 @@ from fastlog.native.log cimport Append, LogCtl, LogSettings, Partition, Read, St
 from fastlog.native.producers cimport Producers
 from fastlog.native.ring cimport Op, iovec
 from fastlog.native.timer cimport Timer, Timers
+from fastlog.native.verify cimport Verifications
 from fastlog.native.work cimport Job
 
 cdef extern from *:
@@ -68,6 +69,7 @@ cdef struct Segment:
     int64_t roll_jitter_ms
     int64_t max_timestamp           # rolled: -1 none, TIME_UNKNOWN until it was looked up; active: in the index
     int64_t max_timestamp_offset
+    int64_t aborted_least           # least first offset of the aborted transactions whose markers are in it; 2^63-1: none
     Index *index                    # active, and rolled until sealed: always, its newest entries; sealed: while open, all
     Index *prefix                   # of the former: all entries that were in the files at some time, while open; or NULL
     uint8_t *snapshot               # producer state at its end, until its files are written
@@ -96,6 +98,12 @@ cdef struct Sequence:               # a reader that goes through cold data
     int64_t high
     int64_t ahead                   # bytes to read ahead
 
+cdef struct Ended:                  # a transaction whose marker is not visible yet
+    int64_t first_offset
+    int64_t position                # log position of its first batch; -1: not known
+    int64_t last_offset             # of the marker
+    Ended *next
+
 cdef struct LogTimer:
     Timer timer                     # first: a Timer * is a LogTimer *
     LogState *log
@@ -114,6 +122,9 @@ cdef struct LogState:
     Segment *active
     # newest bytes
     Producers producers
+    Verifications verifications     # transactional producers that asked whether they may begin a transaction here
+    Ended *ended                    # transactions, in order of their markers
+    Ended *ended_last
     Chunk *tail                     # chunk of the active segment that holds the newest byte, or NULL: then `partial` has the last block
     uint8_t *partial                # bytes of the last, partly filled block; malloc'ed
     int64_t recent_offset[16]       # first offsets of the newest batches and
@@ -124,6 +135,7 @@ cdef struct LogState:
     int64_t written
     int64_t durable
     int64_t visible                 # of the high watermark
+    int64_t stable                  # of the last stable offset
     int64_t wanted                  # durable up to here is waited for
     int64_t forced                  # written up to here is waited for, though nobody's acknowledgement is
     # blocks ahead, of the active segment
@@ -252,6 +264,9 @@ cdef struct LogJob:                 # work for a log that blocks
     size_t len
     uint8_t *more
     size_t more_len
+    uint8_t *aborted
+    size_t aborted_len
+    int64_t aborted_at              # position in the file
     uint8_t *snapshot
     size_t snapshot_len
 
@@ -291,6 +306,7 @@ cdef struct StoreState:
     LogState *starved               # logs whose reads wait for a chunk or a Load
     uint64_t producers_max
     uint64_t producers_n
+    int64_t expire_after            # ns: producers are looked through then
     FlushGroup *groups
     void (*write_flushed)(Write *w, int error) noexcept nogil
     int32_t searches                # time queries that read
