@@ -100,7 +100,8 @@ class ClassicMembers:
             for each in subscription["owned_partitions"]
             if (topic := self._topology.get(each["topic"])) is not None
         ]
-        if downgrade and group.assignment_epoch < epoch:
+        others = (each for each in group.members.values() if each is not replaced)
+        if downgrade and not (group.assignment_epoch == epoch and all(each.is_reconciled_to(epoch) for each in others)):
             consumers.migration.downgrade_with(group, updated, records, rebalance=True)
         else:
             if downgrade:

@@ -68,13 +68,31 @@ class Migration:
     def _consumer_group(self, classic: ClassicGroup) -> ConsumerGroup:
         group = ConsumerGroup(classic.group_id)
         group.epoch = group.assignment_epoch = classic.generation
+        taken: set[tuple[UUID, int]] = set()  # by whoever has it
+        held: dict[str, dict[UUID, dict[int, int]]] = {}
+
+        def take(member_id: str, partitions: dict[UUID, list[int]]) -> None:
+            mine = held.setdefault(member_id, {})
+            for topic_id, indexes in partitions.items():
+                for index in indexes:
+                    if (topic_id, index) not in taken:
+                        taken.add((topic_id, index))
+                        mine.setdefault(topic_id, {})[index] = classic.generation
+
+        try:
+            subscriptions = {member.member_id: decode_subscription(_metadata(classic, member)) for member in classic.members.values()}
+            for member in classic.members.values():
+                take(member.member_id, self._assigned(member.assignment))
+        except ValueError:
+            raise _Refused("the embedded consumer protocol is malformed") from None
+        group.targets = {
+            member_id: {topic_id: frozenset(indexes) for topic_id, indexes in mine.items()} for member_id, mine in held.items()
+        }
+        for member_id, subscription in subscriptions.items():
+            # In the middle of a cooperative rebalance a member may still read what it has not been assigned again. It said so as it joined.
+            take(member_id, self._by_id(subscription["owned_partitions"]))
         for member in classic.members.values():
-            try:
-                subscription = decode_subscription(_metadata(classic, member))
-                assigned = self._assigned(member.assignment)
-            except ValueError:
-                raise _Refused("the embedded consumer protocol is malformed") from None
-            group.targets[member.member_id] = {topic_id: frozenset(indexes) for topic_id, indexes in assigned.items()}
+            subscription = subscriptions[member.member_id]
             group.put(
                 Member(
                     member.member_id,
@@ -86,7 +104,7 @@ class Migration:
                     member.client_id,
                     member.client_host,
                     frozenset(subscription["topics"]),
-                    assigned={topic_id: dict.fromkeys(indexes, classic.generation) for topic_id, indexes in assigned.items()},
+                    assigned=held[member.member_id],
                     classic=Classic(member.session_timeout_ms, tuple(member.protocols)),
                 )
             )
@@ -103,9 +121,13 @@ class Migration:
                 "an unsupported custom assignor is in use. Please refer to the documentation or switch to a default assignor before "
                 "re-attempting the upgrade"
             )
+        return self._by_id(assignment["assigned_partitions"])
+
+    def _by_id(self, named: list[Message]) -> dict[UUID, list[int]]:
+        """Partitions of the topics that exist."""
         return {
             topic.topic_id: each["partitions"]
-            for each in assignment["assigned_partitions"]
+            for each in named
             if (topic := self._topology.get(each["topic"])) is not None and each["partitions"]
         }
 
