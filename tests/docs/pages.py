@@ -56,7 +56,6 @@ ABSENT: Final[dict[int, str]] = {
     **dict.fromkeys((56, 58, 62, 63, 67, 70, 73), _CONTROLLER),
     **dict.fromkeys((76, 77, 78, 79, 83, 84, 85, 86, 87, 90, 91, 92), _SHARE),
     **dict.fromkeys((88, 89), _STREAMS),
-    **dict.fromkeys((27, 61), "absent: the broker writes its transactions' markers itself"),
 }
 """Why Kafka's other APIs are not served."""
 NOTES: Final[dict[int, str]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -240,6 +241,35 @@ def test_idle_producers_are_forgotten_but_for_those_in_a_transaction(open_store:
             break
     assert set(known(log.producers())) == {2}
     assert log.positions.last_stable == 1
+
+
+@pytest.mark.java
+@pytest.mark.timeout(300)
+def test_kafka_reads_transactions(open_store: Callable[..., LocalStore], tmp_path: Path, kafka_classpath: str) -> None:
+    """DumpLogSegments accepts control batches, .txnindex files and snapshots with a transaction under way."""
+    store = open_store()
+    path = tmp_path / "t-0"
+    log = store.open(path)
+    for producer in range(1, 4):
+        log.append(data(producer, 0, 0))
+    log.append(marker(1, 0, commit=False, coordinator=4))
+    log.roll()
+    log.append(marker(2, 0, commit=True, coordinator=4))
+    log.append(data(1, 0, 1))
+    log.append(marker(1, 0, commit=False, coordinator=4))
+    store.close()
+    files = sorted(str(p) for p in path.iterdir() if p.suffix in {".log", ".txnindex", ".snapshot"})
+    assert sum(name.endswith(".txnindex") for name in files) == 2
+    command = ["java", "-cp", kafka_classpath, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text[-4000:]
+    assert "version: 0 producerId: 1 firstOffset: 0 lastOffset: 3 lastStableOffset: 1" in text, text[-4000:]
+    assert "version: 0 producerId: 1 firstOffset: 5 lastOffset: 6 lastStableOffset: 2" in text, text[-4000:]
+    assert text.count("endTxnMarker: ABORT coordinatorEpoch: 4") == 2, text[-4000:]
+    assert text.count("endTxnMarker: COMMIT coordinatorEpoch: 4") == 1, text[-4000:]
+    assert "currentTxnFirstOffset: 2" in text or "currentTxnFirstOffset: OptionalLong[2]" in text, text[-4000:]
+    assert "Exception" not in text, text[-4000:]
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------------------

@@ -161,7 +161,6 @@ group.coordinator.threads INT fixed 4
         "transactions do not use it",
         """
 add.partitions.to.txn.retry.backoff.ms INT fixed 20
-producer.id.expiration.ms INT dynamic 86400000
 transaction.state.log.min.isr INT fixed 2
 transaction.state.log.replication.factor SHORT fixed 3
 transaction.two.phase.commit.enable BOOLEAN fixed false
