@@ -235,3 +235,66 @@ def test_a_request_that_is_cut_anywhere_closes_its_connection(tmp_path: Path) ->
                     await broker.plane.request(3, 13, body[:length], listener="tcp")
 
     asyncio.run(run())
+
+
+def test_a_response_is_made_once_while_nothing_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is made anew when a topic came, grew or went, for another request or listener, and after a moment."""
+    from fastlog.broker import dispatch
+
+    handle = dispatch.handler(3)
+    assert handle is not None
+    made = 0
+
+    async def counted(*given: Any) -> Any:
+        nonlocal made
+        made += 1
+        return await handle(*given)
+
+    monkeypatch.setitem(dispatch._loaded, 3, counted)
+
+    async def run() -> None:
+        async with running(tmp_path) as broker:
+            assert broker.broker.context is not None
+
+            async def partitions(name: str = "t", **more: Any) -> int:
+                (topic,) = (await broker.call("Metadata", topics=[{"name": name}], allow_auto_topic_creation=False, **more))["topics"]
+                return len(topic["partitions"]) if not topic["error_code"] else -topic["error_code"]
+
+            await broker.create("t", 2)
+            assert [await partitions() for _ in range(5)] == [2] * 5
+            assert made == 1
+            assert await partitions(listener="unix") == 2
+            assert await partitions("u") == await partitions("u") == -Error.UNKNOWN_TOPIC_OR_PARTITION
+            assert made == 3
+            await broker.create("u", 4)
+            assert (await partitions("u"), await partitions()) == (4, 2)
+            assert made == 5
+            await broker.call("CreatePartitions", topics=[{"name": "t", "count": 3, "assignments": None}], timeout_ms=1)
+            assert await partitions() == 3
+            await broker.call("DeleteTopics", topics=[{"name": "t"}], timeout_ms=1)
+            assert await partitions() == -Error.UNKNOWN_TOPIC_OR_PARTITION
+            now = broker.broker.context.clock.monotonic_ms()
+            monkeypatch.setattr(type(broker.broker.context.clock), "monotonic_ms", lambda _: now + 2000)
+            before = made
+            assert await partitions("u") == 4
+            assert made == before + 1
+
+    asyncio.run(run())
+
+
+def test_kept_responses_are_bounded(tmp_path: Path) -> None:
+    from fastlog.broker.responses import BYTES_MAX, Responses
+
+    async def run() -> None:
+        async with running(tmp_path) as broker:
+            assert broker.broker.context is not None
+            kept = Responses(broker.topics, broker.broker.context.clock)
+            keys = [(13, "tcp", b"%d" % i) for i in range(20)]
+            for key in keys:
+                assert kept.get(key) is None
+                kept.put(key, bytes(BYTES_MAX // 8))
+            assert [kept.get(key) is not None for key in keys] == [False] * 12 + [True] * 8
+            kept.put(keys[0], bytes(BYTES_MAX))
+            assert kept.get(keys[0]) is None
+
+    asyncio.run(run())

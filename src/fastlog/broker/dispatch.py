@@ -15,10 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
+from fastlog.broker.responses import Responses
 from fastlog.broker.said import said
 from fastlog.protocol import CodecError, DecodeError, EncodeError
 from fastlog.protocol.errors import Error, KafkaError
-from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, Message, decode_request, decode_response, encode_response
+from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, METADATA, Message, decode_request, decode_response, encode_response
 
 if TYPE_CHECKING:
     from fastlog.broker.plane import Request
@@ -93,6 +94,7 @@ class Dispatcher:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._running: set[asyncio.Task[None]] = set()
+        self._responses = Responses(ctx.topics, ctx.clock)
         self.requests = 0
         self.failures = 0
 
@@ -121,7 +123,7 @@ class Dispatcher:
     async def _serve(self, request: Request) -> None:
         ctx = self._ctx
         try:
-            body, throttle_ms = await answer(ctx, request, counted=ctx.plane.requests_counted())
+            body, throttle_ms = await self._answer(request)
         except Unanswerable as why:
             ctx.plane.close(request.token, str(why))
         except asyncio.CancelledError:
@@ -137,6 +139,20 @@ class Dispatcher:
                 ctx.plane.respond(request.token, failed)
         else:
             ctx.plane.respond(request.token, body, throttle_ms)
+
+    async def _answer(self, request: Request) -> tuple[bytes, int]:
+        """See `answer`."""
+        ctx = self._ctx
+        counted = ctx.plane.requests_counted()
+        if request.api_key != METADATA or counted:
+            return await answer(ctx, request, counted=counted)
+        key = request.version, request.listener, bytes(request.body)
+        kept = self._responses.get(key)
+        if kept is not None:
+            return kept, 0
+        body, throttle_ms = await answer(ctx, request)
+        self._responses.put(key, body)
+        return body, throttle_ms
 
 
 class Unanswerable(Exception):  # noqa: N818 - not an error of ours: the text says what the peer did

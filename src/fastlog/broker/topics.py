@@ -56,6 +56,8 @@ class TopicManager:
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
         self._collisions: dict[str, str] = {}
+        self.changes = 0
+        """Grows whenever a topic comes, goes or gets more partitions."""
         self._held: dict[str, asyncio.Future[None]] = {}
         self._opening = asyncio.Semaphore(OPENING_MAX)
         self.log_starts: dict[str, dict[tuple[str, int], int]] = {}
@@ -226,6 +228,7 @@ class TopicManager:
         await self._save(topic, topic.record(made=len(topic.partitions)))
         topic.made = len(topic.partitions)
         topic.listed_ms = None
+        self.changes += 1
         await self.plane.publish_topic(topic.name, topic.topic_id, topic.made, rules, topic.internal)
         topic.pushed = rules, settings
 
@@ -257,6 +260,7 @@ class TopicManager:
         """From now on there is this topic."""
         self._topics[topic.name] = topic
         self._by_id[topic.topic_id] = topic
+        self.changes += 1
         self._collisions[collision_key(topic.name)] = topic.name
 
     # ---- deleting ----
@@ -270,6 +274,7 @@ class TopicManager:
                 raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
             await self._save(topic, topic.record(deleting=True))
             del self._topics[topic.name], self._by_id[topic.topic_id]
+            self.changes += 1
             self._changed(topic.name)
             await self.plane.unpublish_topic(topic.topic_id)
             for leave in self._on_deleting:

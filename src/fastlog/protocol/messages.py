@@ -18,6 +18,7 @@ from fastlog.protocol.errors import Error, KafkaError
 Message: TypeAlias = dict[str, Any]
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
+METADATA = 3
 API_VERSIONS = 18
 
 
