@@ -34,7 +34,7 @@ if VARIANT not in SANITIZERS:
 OUTPUT = BUILD if VARIANT == "release" else BUILD / VARIANT
 
 # Shared libraries of the system, by room.
-LIBRARIES = {"compression": ["z", "lz4", "zstd", "snappy"]}
+LIBRARIES = {"compression": ["z", "lz4", "zstd", "snappy"], "clientproduce": ["z"], "clientproducer": ["z"]}
 
 # io_uring's library is compiled from source into the one room that uses it: a wheel needs neither a shared library nor its headers.
 LIBURING_VERSION = "2024.5.3"

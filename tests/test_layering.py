@@ -83,7 +83,21 @@ LAYERS = {
         "shard",
         "bridge",
     },
+    "client": {
+        "clientlink",
+        "clientcolumn",
+        "clientbatch",
+        "clientproduce",
+        "clientsend",
+        "clientproducer",
+        "clientrecords",
+        "clientread",
+        "clientfetch",
+        "clientconsumer",
+    },
 }
+# The client's rooms know nothing of the broker's: of the rest they use what is pure, and threads.
+CLIENT_MAY_USE = LAYERS["pure"] | LAYERS["client"] | {"threads"}
 
 
 def _imports(source: str) -> set[str]:
@@ -160,6 +174,12 @@ def test_rooms_cimport_downwards_only() -> None:
         above = [other for other in sorted(_cimports(path)) if level.get(other, -1) > level[path.stem]]
         wrong += [f"{path.name} ({names[level[path.stem]]}) cimports {other} ({names[level[other]]})" for other in above]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_client_cimports_no_broker() -> None:
+    for room in LAYERS["client"]:
+        for path in (SOURCE / "native").glob(f"{room}.p[yx][xd]"):
+            assert not _cimports(path) - CLIENT_MAY_USE, path.name
 
 
 def test_doors_have_no_cycle() -> None:

@@ -4,6 +4,20 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fastlog.native.batch import peek as peek
+from fastlog.native.clientcolumn import arrow_array as arrow_array
+from fastlog.native.clientcolumn import arrow_chunks as arrow_chunks
+from fastlog.native.clientcolumn import arrow_fields as arrow_fields
+from fastlog.native.clientcolumn import column as column
+from fastlog.native.clientcolumn import header_rows as header_rows
+from fastlog.native.clientconsumer import ConsumerCore as ConsumerCore
+from fastlog.native.clientproducer import Deliveries as Deliveries
+from fastlog.native.clientproducer import Delivery as Delivery
+from fastlog.native.clientproducer import ProducerCore as ProducerCore
+from fastlog.native.clientproducer import encode_headers as encode_headers
+from fastlog.native.clientproducer import partition_for as partition_for
+from fastlog.native.clientrecords import Record as Record
+from fastlog.native.clientrecords import RecordBatch as RecordBatch
+from fastlog.native.clientrecords import RecordBatches as RecordBatches
 from fastlog.native.codec import Codec as Codec
 from fastlog.native.codec import CodecError as CodecError
 from fastlog.native.codec import DecodeError as DecodeError

@@ -1,47 +1,74 @@
-"""The client side of the Kafka protocol, for the command line and the demo. Never imports the broker.
+"""A Kafka client: `Producer`, `Consumer`, `Admin`, and `aio` for asyncio. Never imports the broker.
 
-Errors live here, apart from the module that speaks the protocol, so that they can be named without loading a client library.
+Its parts are imported when they are first named, so that importing this package costs next to nothing.
 """
 
-import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from fastlog.client.failures import (
+    BufferFullError,
+    ClientError,
+    ClientMissingError,
+    ClientTimeoutError,
+    ClosedError,
+    ConfigError,
+    ProtocolError,
+    UnknownGroupError,
+    UnknownTopicError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from fastlog._core import Deliveries, Delivery, Record, RecordBatch, RecordBatches
+    from fastlog.client.admin import Admin
+    from fastlog.client.consumer import Consumer
+    from fastlog.client.producer import Producer
+    from fastlog.client.records import OffsetAndTimestamp, RecordMetadata, TopicPartition
+
+_PLACES = {
+    "Admin": "fastlog.client.admin",
+    "Consumer": "fastlog.client.consumer",
+    "Producer": "fastlog.client.producer",
+    "Deliveries": "fastlog._core",
+    "Delivery": "fastlog._core",
+    "Record": "fastlog._core",
+    "RecordBatch": "fastlog._core",
+    "RecordBatches": "fastlog._core",
+    "OffsetAndTimestamp": "fastlog.client.records",
+    "RecordMetadata": "fastlog.client.records",
+    "TopicPartition": "fastlog.client.records",
+}
+
+__all__ = [
+    "Admin",
+    "BufferFullError",
+    "ClientError",
+    "ClientMissingError",
+    "ClientTimeoutError",
+    "ClosedError",
+    "ConfigError",
+    "Consumer",
+    "Deliveries",
+    "Delivery",
+    "OffsetAndTimestamp",
+    "Producer",
+    "ProtocolError",
+    "Record",
+    "RecordBatch",
+    "RecordBatches",
+    "RecordMetadata",
+    "TopicPartition",
+    "UnknownGroupError",
+    "UnknownTopicError",
+    "UnreachableError",
+]
 
 
-class ClientError(Exception):
-    """An operation that failed. `code` is Kafka's name of the error (`TOPIC_ALREADY_EXISTS`), or one of ours in the subclasses."""
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class ClientMissingError(ClientError, ImportError):
-    """The client library is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__("CLIENT_MISSING", "this command needs the client library; install it with: pip install 'fastlog-broker[client]'")
-
-
-class UnreachableError(ClientError):
-    """No broker answers at the address."""
-
-    def __init__(self, bootstrap: str, why: str) -> None:
-        super().__init__("UNREACHABLE", f"no broker answers at {bootstrap}: {why}")
-
-
-class UnknownTopicError(ClientError):
-    """The topic does not exist; `near` are existing names that look like it."""
-
-    def __init__(self, topic: str, existing: Iterable[str]) -> None:
-        self.near = difflib.get_close_matches(topic, list(existing), n=3)
-        hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
-        super().__init__("UNKNOWN_TOPIC_OR_PARTITION", f"no topic named {topic!r}{hint}")
-
-
-class UnknownGroupError(ClientError):
-    """The consumer group does not exist."""
-
-    def __init__(self, group: str, existing: Iterable[str]) -> None:
-        self.near = difflib.get_close_matches(group, list(existing), n=3)
-        hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
-        super().__init__("GROUP_ID_NOT_FOUND", f"no consumer group named {group!r}{hint}")
+    found = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = found
+    return found

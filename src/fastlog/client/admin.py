@@ -1,0 +1,315 @@
+"""Looks at and changes topics, settings, offsets, groups and records. Blocking calls; every one has a time."""
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from fastlog.client import config
+from fastlog.client.cluster import Cluster
+from fastlog.client.errors import error_for
+from fastlog.client.failures import ClientTimeoutError, UnknownGroupError, UnknownTopicError
+from fastlog.client.records import TopicPartition
+from fastlog.protocol.messages import Message, decode_data
+
+Partition = tuple[str, int]
+TOPIC, BROKER = 2, 4  # resource types
+SET, DELETE = 0, 1  # operations on settings
+EARLIEST, LATEST = -2, -1
+SOURCES = {
+    1: "dynamic topic",
+    2: "dynamic broker",
+    3: "dynamic default broker",
+    4: "static broker",
+    5: "default",
+    6: "dynamic broker logger",
+    7: "client metrics",
+    8: "group",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    id: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    id: str
+    controller: int  # broker id; -1: none
+    brokers: list[Node]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    number: int
+    leader: int  # broker id; -1: offline
+    replicas: list[int]
+    in_sync: list[int]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    internal: bool
+    partitions: list[PartitionInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    value: str | None  # None: sensitive
+    source: str  # dynamic topic, dynamic broker, static broker, default, ...
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    id: str
+    client_id: str
+    host: str
+    instance_id: str | None
+    partitions: list[TopicPartition]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    name: str
+    state: str
+    protocol: str  # assignor, "" when there are no members
+    coordinator: int
+    members: list[Member]
+
+
+class Admin:
+    """Connects at once: UnreachableError when no broker is there. `bootstrap_servers`: HOST:PORT[,HOST:PORT]; settings as of the others."""
+
+    def __init__(self, bootstrap_servers: str = "127.0.0.1:9092", *, timeout_s: float = 15.0, **settings: Any) -> None:
+        set_ = config.settings(config.ADMIN, {"bootstrap_servers": bootstrap_servers, **settings})
+        self.timeout_s = timeout_s
+        self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=timeout_s)
+        self._cluster.connection(-1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._cluster.close()
+
+    # --- cluster and topics
+
+    def cluster(self) -> ClusterInfo:
+        self._cluster.metadata([])
+        nodes = [Node(node, host, port) for node, (host, port) in sorted(self._cluster.nodes.items())]
+        return ClusterInfo(self._cluster.cluster_id, self._cluster.controller, nodes)
+
+    def topics(self) -> list[Topic]:
+        """All topics, by name, internal ones too."""
+        made = []
+        for name, meta in sorted(self._cluster.metadata(None).items()):
+            parts = [
+                PartitionInfo(
+                    p["partition_index"],
+                    p["leader_id"],
+                    list(p["replica_nodes"]),
+                    list(p["isr_nodes"]),
+                    str(error_for(p["error_code"], f"{name} [{p['partition_index']}]")) if p["error_code"] else None,
+                )
+                for p in sorted(meta.raw["partitions"], key=lambda p: int(p["partition_index"]))
+            ]
+            made.append(Topic(name, meta.internal, parts))
+        return made
+
+    def topic(self, name: str) -> Topic:
+        """One topic. Raises UnknownTopicError. Asks for all, so that near names can be told."""
+        every = {t.name: t for t in self.topics()}
+        if name not in every:
+            raise UnknownTopicError(name, every)
+        return every[name]
+
+    def _at_controller(self, name: str, message: Message) -> Message:
+        """Asks the controller: in KRaft any broker passes it on; before, only the controller itself takes it."""
+        if self._cluster.controller < 0:
+            self._cluster.metadata([])
+        return self._cluster.call(name, message, node=self._cluster.controller, timeout_s=self.timeout_s + 5)
+
+    @property
+    def _timeout_ms(self) -> int:
+        return int(self.timeout_s * 1000)
+
+    def create_topic(self, name: str, partitions: int = -1, settings: Mapping[str, str] | None = None, *, replicas: int = -1) -> None:
+        """`partitions` and `replicas` -1: the broker's default (KIP-464). Raises TopicAlreadyExistsError, InvalidConfigError and such."""
+        configs = [{"name": key, "value": value} for key, value in (settings or {}).items()]
+        topic = {"name": name, "num_partitions": partitions, "replication_factor": replicas, "configs": configs}
+        said = self._at_controller("CreateTopics", {"topics": [topic], "timeout_ms": self._timeout_ms})
+        _check(said["topics"], f"create topic {name!r}")
+
+    def delete_topic(self, name: str) -> None:
+        said = self._at_controller("DeleteTopics", {"topic_names": [name], "timeout_ms": self._timeout_ms})
+        _check(said["responses"], f"delete topic {name!r}")
+
+    def set_partitions(self, name: str, total: int) -> None:
+        """Adds partitions until there are `total`."""
+        wanted = {"name": name, "count": total, "assignments": None}
+        said = self._at_controller("CreatePartitions", {"topics": [wanted], "timeout_ms": self._timeout_ms, "validate_only": False})
+        _check(said["results"], f"add partitions to topic {name!r}")
+
+    def topic_settings(self, name: str) -> list[Setting]:
+        return self._settings(TOPIC, name, f"topic {name!r}")
+
+    def broker_settings(self, broker: int) -> list[Setting]:
+        return self._settings(BROKER, str(broker), f"broker {broker}", broker)
+
+    def _settings(self, kind: int, name: str, what: str, node: int = -1) -> list[Setting]:
+        resource = {"resource_type": kind, "resource_name": name, "configuration_keys": None}
+        said = self._cluster.call("DescribeConfigs", {"resources": [resource]}, node=node)
+        _check(said["results"], f"describe the settings of {what}")
+        found = said["results"][0]["configs"]
+        made = [Setting(c["name"], c["value"], SOURCES.get(c["config_source"], "unknown"), c["read_only"]) for c in found]
+        return sorted(made, key=lambda s: s.name)
+
+    def alter_topic_settings(self, name: str, put: Mapping[str, str], drop: Iterable[str] = ()) -> None:
+        """Sets some settings, returns others to their default, leaves the rest alone."""
+        configs = [{"name": key, "config_operation": SET, "value": value} for key, value in put.items()]
+        configs += [{"name": key, "config_operation": DELETE, "value": None} for key in drop]
+        resource = {"resource_type": TOPIC, "resource_name": name, "configs": configs}
+        said = self._at_controller("IncrementalAlterConfigs", {"resources": [resource]})
+        _check(said["responses"], f"alter the settings of topic {name!r}")
+
+    # --- offsets and records
+
+    def _offsets(self, wanted: Mapping[Partition, int], what: str) -> dict[Partition, int]:
+        if not wanted:
+            return {}
+        entries = {p: {"partition_index": p[1], "timestamp": when} for p, when in wanted.items()}
+        found = self._cluster.call_by_leader(
+            "ListOffsets", entries, {"replica_id": -1, "isolation_level": 0}, f"{what} of", timeout_s=self.timeout_s
+        )
+        return {p: found[p]["offset"] for p in wanted}
+
+    def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        return self._offsets(dict.fromkeys(partitions, EARLIEST), "find the start")
+
+    def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset after the last record that a consumer can see."""
+        return self._offsets(dict.fromkeys(partitions, LATEST), "find the end")
+
+    def time_offsets(self, partitions: Iterable[Partition], timestamp: int) -> dict[Partition, int]:
+        """The first record at or after a time (milliseconds); the end where there is none."""
+        asked = list(partitions)
+        found = self._offsets(dict.fromkeys(asked, timestamp), "find the time")
+        after = self.end_offsets([p for p, offset in found.items() if offset < 0])
+        return {p: after[p] if offset < 0 else offset for p, offset in found.items()}
+
+    def counts(self, topics: Iterable[Topic]) -> dict[str, int]:
+        """Offsets between start and end, summed by topic: records stored, where nothing was compacted away."""
+        partitions = [(t.name, p.number) for t in topics for p in t.partitions if p.leader >= 0]
+        starts, ends = self.start_offsets(partitions), self.end_offsets(partitions)
+        sums: dict[str, int] = {}
+        for partition in partitions:
+            sums[partition[0]] = sums.get(partition[0], 0) + ends[partition] - starts[partition]
+        return sums
+
+    def delete_records(self, before: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Deletes what lies before these offsets (-1: all); the new starts."""
+        entries = {p: {"partition_index": p[1], "offset": offset} for p, offset in before.items()}
+        found = self._cluster.call_by_leader(
+            "DeleteRecords", entries, {"timeout_ms": self._timeout_ms}, "delete records of", timeout_s=self.timeout_s
+        )
+        return {p: found[p]["low_watermark"] for p in before}
+
+    # --- groups
+
+    def group_states(self) -> dict[str, str]:
+        """All groups, by name, and their state (Empty, Stable, ...)."""
+        self._cluster.metadata([])
+        made: dict[str, str] = {}
+        for node in list(self._cluster.nodes):
+            said = self._cluster.call("ListGroups", {}, node=node)
+            if said["error_code"]:
+                raise error_for(said["error_code"], "list groups")
+            made.update({g["group_id"]: g["group_state"] for g in said["groups"] if g["protocol_type"] in ("consumer", "")})
+        return dict(sorted(made.items()))
+
+    def _at_coordinator(self, group: str, name: str, message: Message) -> tuple[Message, int]:
+        node = self._cluster.coordinator(group)
+        return self._cluster.call(name, message, node=node, timeout_s=self.timeout_s), node
+
+    def group(self, name: str) -> Group:
+        """Raises UnknownGroupError."""
+        existing = self.group_states()
+        if name not in existing:
+            raise UnknownGroupError(name, existing)
+        said, node = self._at_coordinator(name, "DescribeGroups", {"groups": [name]})
+        found = said["groups"][0]
+        if found["error_code"]:
+            raise error_for(found["error_code"], f"describe group {name!r}", found["error_message"])
+        members = [
+            Member(m["member_id"], m["client_id"], m["client_host"], m["group_instance_id"], _assigned(m["member_assignment"]))
+            for m in found["members"]
+        ]
+        return Group(name, found["group_state"], found["protocol_data"], node, members)
+
+    def group_offsets(self, name: str) -> dict[Partition, int]:
+        """What the group has committed; partitions without a commit are left out."""
+        said, _ = self._at_coordinator(name, "OffsetFetch", {"group_id": name, "topics": None})
+        if said["error_code"]:
+            raise error_for(said["error_code"], f"read the offsets of group {name!r}")
+        found = {(t["name"], p["partition_index"]): p["committed_offset"] for t in said["topics"] for p in t["partitions"]}
+        return {p: offset for p, offset in sorted(found.items()) if offset >= 0}
+
+    def set_group_offsets(self, name: str, offsets: Mapping[Partition, int]) -> None:
+        """The group must have no members: UnknownMemberIdError otherwise."""
+        topics: dict[str, list[Message]] = {}
+        for (topic, number), offset in offsets.items():
+            topics.setdefault(topic, []).append({"partition_index": number, "committed_offset": offset, "committed_metadata": ""})
+        wanted = [{"name": topic, "partitions": parts} for topic, parts in topics.items()]
+        said, _ = self._at_coordinator(name, "OffsetCommit", {"group_id": name, "member_id": "", "topics": wanted})
+        for topic_said in said["topics"]:
+            for part in topic_said["partitions"]:
+                if part["error_code"]:
+                    what = f"set the offset of group {name!r} in {topic_said['name']} [{part['partition_index']}]"
+                    raise error_for(part["error_code"], what)
+
+    def delete_group(self, name: str) -> None:
+        """With its offsets. NonEmptyGroupError where it has members, GroupIdNotFoundError where there is none."""
+        said, _ = self._at_coordinator(name, "DeleteGroups", {"groups_names": [name]})
+        _check(said["results"], f"delete group {name!r}")
+
+    def delete_group_offsets(self, name: str, partitions: Iterable[Partition]) -> None:
+        """GroupSubscribedToTopicError where members read the topic."""
+        topics: dict[str, list[Message]] = {}
+        for topic, number in partitions:
+            topics.setdefault(topic, []).append({"partition_index": number})
+        wanted = [{"name": topic, "partitions": parts} for topic, parts in topics.items()]
+        said, _ = self._at_coordinator(name, "OffsetDelete", {"group_id": name, "topics": wanted})
+        if said["error_code"]:
+            raise error_for(said["error_code"], f"delete offsets of group {name!r}")
+        for topic_said in said["topics"]:
+            _check(topic_said["partitions"], f"delete offsets of group {name!r} in {topic_said['name']}")
+
+
+def _check(results: list[Message], what: str) -> None:
+    """Raises the first error among the entries of an answer; an answer without any is none."""
+    if not results:
+        raise ClientTimeoutError(f"{what}: the broker's answer is empty")
+    for entry in results:
+        if entry["error_code"]:
+            raise error_for(entry["error_code"], what, entry.get("error_message"))
+
+
+def _assigned(data: bytes) -> list[TopicPartition]:
+    """A member's partitions, from what its group's leader wrote; none where that can't be read."""
+    try:
+        (version,) = struct.unpack_from(">h", data)
+        found = decode_data("consumer_protocol_assignment", max(0, min(version, 3)), data[2:])
+    except (struct.error, ValueError):
+        return []
+    return [TopicPartition(t["topic"], n) for t in found["assigned_partitions"] for n in t["partitions"]]
