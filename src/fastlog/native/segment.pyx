@@ -17,7 +17,7 @@ from fastlog.native.log cimport position_set
 from fastlog.native.producers cimport Producers, producers_free, producers_init, producers_load
 from fastlog.native.promise cimport log_fail
 from fastlog.native.scan cimport Scan, scan_run
-from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, clock_ns, log_ready
+from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
 cdef extern from "check.h" nogil:
@@ -436,7 +436,7 @@ cdef void keep_done(Job *job) noexcept nogil:
     seg.preparing -= 1
     seg.keeping = False
     if j.error:                     # the entries stay in memory, for now
-        log.keep_after = clock_ns() + KEEP_AGAIN_NS
+        log.keep_after = log.store.now_ns + KEEP_AGAIN_NS
     else:
         index_forget(seg.index, <int32_t> ((j.from_ + <int64_t> j.len) // OFFSET_ENTRY),
                      <int32_t> ((j.to + <int64_t> j.more_len) // TIME_ENTRY))
@@ -511,6 +511,7 @@ cdef void seal_done(Job *job) noexcept nogil:
     cdef LogState *log = j.log
     cdef Segment *seg = j.segment
     log.jobs -= 1
+    log.sealing_segment = NULL
     seg.users -= 1
     free(seg.snapshot)
     seg.snapshot = NULL
@@ -524,6 +525,7 @@ cdef void seal_done(Job *job) noexcept nogil:
             drop_index(&seg.index)  # only its newest entries; all are loaded when someone asks
         if not seg.deleted:
             segment_opened(log.store, seg)
+        seal_next(log)
     free(j)
     log_ready(log)
     if not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
@@ -531,7 +533,24 @@ cdef void seal_done(Job *job) noexcept nogil:
 
 
 cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil:
-    cdef LogJob *j = <LogJob *> calloc(1, sizeof(LogJob))
+    seg.seal_due = True
+    seal_next(log)
+
+
+cdef void seal_next(LogState *log) noexcept nogil:
+    """Seals the oldest segment that waits for it. Recovery believes the sizes of all segments before one that was sealed."""
+    cdef LogJob *j
+    cdef Segment *seg = NULL
+    cdef int32_t i = log.segments_n - 1
+    if log.sealing_segment != NULL:
+        return
+    while i >= 0 and not log.segments[i].sealed:
+        if log.segments[i].seal_due:
+            seg = log.segments[i]
+        i -= 1
+    if seg == NULL:
+        return
+    j = <LogJob *> calloc(1, sizeof(LogJob))
     if j == NULL:
         return
     j.job.run = seal_run
@@ -541,25 +560,31 @@ cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil:
     j.fd = seg.fd
     j.to = seg.size
     j.offset = segment_next_offset(log, seg)
+    log.sealing_segment = seg
     seg.users += 1
     log.jobs += 1
     work_submit(log.store.config.pool, log.store.config.home, &j.job, WORK_LATER)
 
 
 cdef void remove_run(Job *job) noexcept nogil:
-    """Renames first, so that a crash half-way leaves nothing that looks like a segment; then gives the blocks back."""
+    """Renames first, so that a crash half-way leaves nothing that looks like a segment; then gives the blocks back.
+
+    Oldest first, each durably, and no further after a failure: a segment that came back while a newer one is gone would leave a hole,
+    where recovery ends the log. Those left are removed after the next start.
+    """
     cdef LogJob *j = <LogJob *> job
     cdef char path[PATH_MAX_]
     cdef char gone[PATH_MAX_]
     cdef int64_t *bases = <int64_t *> j.data
     cdef size_t i
-    cdef int err
     for i in range(j.len):
         path_of(path, j.log.path, bases[i], ".log")
         path_of(gone, j.log.path, bases[i], ".log.deleted")
-        err = file_rename(path, gone)
-        if err and err != ENOENT:
-            j.error = err
+        j.error = file_rename(path, gone)
+        if j.error == 0 or j.error == ENOENT:
+            j.error = dir_sync(j.log.path)
+        if j.error:
+            return
         path_of(path, j.log.path, bases[i], ".index")
         file_unlink(path)
         path_of(path, j.log.path, bases[i], ".timeindex")
@@ -568,9 +593,6 @@ cdef void remove_run(Job *job) noexcept nogil:
         file_unlink(path)
         path_of(path, j.log.path, bases[i], ".snapshot")
         file_unlink(path)
-    dir_sync(j.log.path)
-    for i in range(j.len):
-        path_of(gone, j.log.path, bases[i], ".log.deleted")
         file_unlink(gone)
 
 

@@ -80,6 +80,7 @@ cdef struct Segment:
     int32_t preparing               # jobs under way that make or zero its blocks, or write to its index files
     bint direct                     # fd is O_DIRECT
     bint rolled
+    bint seal_due                   # rolled, and all its bytes are durable
     bint sealed                     # trimmed, flushed, indexes written: fd and index may be closed and opened again
     bint opening
     bint failed                     # the last opening did: who waits gets an error
@@ -193,6 +194,7 @@ cdef struct LogState:
     TimeQuery *queries              # waiting for an opening or a look-up
     bint times_busy                 # largest timestamps of rolled segments are being looked up
     bint times_known
+    Segment *sealing_segment        # a job is at it: segments are sealed one after the other, oldest first
     LogCtl *controls
     Sequence sequences[4]
     uint32_t sequence_next
