@@ -44,7 +44,7 @@ LAYERS = {
         "keymap",
         "sift",
     },
-    "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files"},
+    "kernel": {"ring", "ring_common", "ring_epoll", "ring_uring", "threads", "work", "driver", "arena", "mail", "files", "tape", "plant"},
     "storage": {
         "log",
         "store",

@@ -9,9 +9,6 @@ from fastlog.native.producers cimport producers_snapshot, producers_snapshot_byt
 from fastlog.native.segment cimport segment_keep
 from fastlog.native.store cimport INDEX_ENTRIES_MAX, LogState, Segment
 
-cdef enum:
-    CHECKPOINT_BYTES = 134217728
-
 
 cdef void checkpoint_drop(LogState *log) noexcept nogil:
     free(log.check_data)
@@ -29,7 +26,7 @@ cdef void checkpoint_step(LogState *log) noexcept nogil:
             log.checked_offset = log.check_offset
             log.check_data = NULL
             log.check_end = -1
-    elif log.end - log.checked >= CHECKPOINT_BYTES:
+    elif log.end - log.checked >= log.store.config.checkpoint_bytes:
         log.checked = log.end
         log.check_len = producers_snapshot_bytes(&log.producers)
         log.check_data = <uint8_t *> malloc(log.check_len)

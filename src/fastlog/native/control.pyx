@@ -127,7 +127,7 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     seg.first_timestamp = r.first_timestamp
     seg.created_ms = clock_ms()
     if log.settings.segment_jitter_ms > 0:
-        seg.roll_jitter_ms = <int64_t> (<uint64_t> clock_ns() % <uint64_t> log.settings.segment_jitter_ms)
+        seg.roll_jitter_ms = <int64_t> (<uint64_t> s.now_ns % <uint64_t> log.settings.segment_jitter_ms)
     log.active = seg
     log.write_segment = seg
     log.producers = r.producers
@@ -143,7 +143,7 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.allocated = seg.size & ~(<int64_t> BLOCK - 1)
     log.step = STEP_FIRST
     log.zero_step = STEP_FIRST
-    log.stepped_ns = clock_ns()
+    log.stepped_ns = s.now_ns
     log.zeroed_ns = log.stepped_ns
     log.next_fd = -1
     log.checked = log.end

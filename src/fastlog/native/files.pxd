@@ -9,6 +9,23 @@ cdef enum:
     PATH_MAX_ = 4096
     NAME_MAX_ = 64
 
+cdef struct FileCalls:              # the system calls below this room, each as the kernel's of that name: -1 and errno on failure
+    int (*open)(const char *path, int flags, int mode) noexcept nogil
+    int (*close)(int fd) noexcept nogil
+    ssize_t (*pwrite)(int fd, const void *buf, size_t n, int64_t at) noexcept nogil
+    ssize_t (*pread)(int fd, void *buf, size_t n, int64_t at) noexcept nogil
+    int (*ftruncate)(int fd, int64_t n) noexcept nogil
+    int (*fdatasync)(int fd) noexcept nogil
+    int (*fsync)(int fd) noexcept nogil
+    int (*fallocate)(int fd, int mode, int64_t at, int64_t n) noexcept nogil
+    int (*rename)(const char *old, const char *new) noexcept nogil
+    int (*unlink)(const char *path) noexcept nogil
+    int (*mkdir)(const char *path, int mode) noexcept nogil
+    int (*rmdir)(const char *path) noexcept nogil
+
+# The seam to the kernel: tests record calls here, and have them fail. Set before any file is opened; the kernel's until then.
+cdef FileCalls file_calls
+cdef void file_calls_reset() noexcept nogil
 
 # "<dir>/<name>" into out (PATH_MAX_ bytes); an errno when it is too long.
 cdef int path_join(char *out, const char *dir, const char *name) noexcept nogil
@@ -16,6 +33,8 @@ cdef int path_join(char *out, const char *dir, const char *name) noexcept nogil
 cdef int path_of(char *out, const char *dir, int64_t base_offset, const char *suffix) noexcept nogil
 # Opens for O_DIRECT where that works (*direct says). Returns a descriptor or -errno.
 cdef int file_open(const char *path, bint write, bint create, bint *direct) noexcept nogil
+# The same without O_DIRECT.
+cdef int file_open_buffered(const char *path, bint write) noexcept nogil
 cdef void file_close(int fd) noexcept nogil
 cdef int64_t file_size(int fd) noexcept nogil           # bytes or -errno
 cdef bint file_exists(const char *path) noexcept nogil

@@ -1,7 +1,7 @@
 """Blocking file operations for worker threads. See files.pxd."""
 from libc.errno cimport EINTR, EINVAL, EIO, ENAMETOOLONG, ENOENT, ENOSPC, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdio cimport rename, snprintf
+from libc.stdio cimport rename as k_rename, snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport strcmp, strcpy, strlen, strrchr
 
@@ -49,18 +49,48 @@ cdef extern from *:
     DIR *opendir(const char *path) nogil
     dirent *readdir(DIR *d) nogil
     int closedir(DIR *d) nogil
-    int open(const char *path, int flags, int mode) nogil
-    int close(int fd) nogil
-    ssize_t pwrite(int fd, const void *buf, size_t n, int64_t at) nogil
-    ssize_t pread(int fd, void *buf, size_t n, int64_t at) nogil
-    int ftruncate(int fd, int64_t n) nogil
-    int fdatasync(int fd) nogil
-    int fsync(int fd) nogil
-    int fallocate(int fd, int mode, int64_t at, int64_t n) nogil
-    int unlink(const char *path) nogil
-    int rmdir(const char *path) nogil
-    int mkdir(const char *path, int mode) nogil
+    int k_open "open"(const char *path, int flags, ...) noexcept nogil
+    int k_close "close"(int fd) noexcept nogil
+    ssize_t k_pwrite "pwrite"(int fd, const void *buf, size_t n, int64_t at) noexcept nogil
+    ssize_t k_pread "pread"(int fd, void *buf, size_t n, int64_t at) noexcept nogil
+    int k_ftruncate "ftruncate"(int fd, int64_t n) noexcept nogil
+    int k_fdatasync "fdatasync"(int fd) noexcept nogil
+    int k_fsync "fsync"(int fd) noexcept nogil
+    int k_fallocate "fallocate"(int fd, int mode, int64_t at, int64_t n) noexcept nogil
+    int k_unlink "unlink"(const char *path) noexcept nogil
+    int k_mkdir "mkdir"(const char *path, unsigned mode) noexcept nogil
+    int k_rmdir "rmdir"(const char *path) noexcept nogil
     int O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC, O_DIRECT, O_DIRECTORY
+
+
+cdef int kernel_open(const char *path, int flags, int mode) noexcept nogil:
+    return k_open(path, flags, mode)
+
+
+cdef int kernel_mkdir(const char *path, int mode) noexcept nogil:
+    return k_mkdir(path, <unsigned> mode)
+
+
+cdef int kernel_rename(const char *old, const char *new) noexcept nogil:
+    return k_rename(old, new)
+
+
+cdef void file_calls_reset() noexcept nogil:
+    file_calls.open = kernel_open
+    file_calls.close = k_close
+    file_calls.pwrite = k_pwrite
+    file_calls.pread = k_pread
+    file_calls.ftruncate = k_ftruncate
+    file_calls.fdatasync = k_fdatasync
+    file_calls.fsync = k_fsync
+    file_calls.fallocate = k_fallocate
+    file_calls.rename = kernel_rename
+    file_calls.unlink = k_unlink
+    file_calls.mkdir = kernel_mkdir
+    file_calls.rmdir = k_rmdir
+
+
+file_calls_reset()
 
 
 cdef int path_join(char *out, const char *dir, const char *name) noexcept nogil:
@@ -73,18 +103,23 @@ cdef int path_of(char *out, const char *dir, int64_t base_offset, const char *su
 
 cdef int file_open(const char *path, bint write, bint create, bint *direct) noexcept nogil:
     cdef int flags = (O_RDWR if write else O_RDONLY) | O_CLOEXEC | (O_CREAT if create else 0)
-    cdef int fd = open(path, flags | O_DIRECT, 0o644)
+    cdef int fd = file_calls.open(path, flags | O_DIRECT, 0o644)
     direct[0] = fd >= 0 and fl_direct_fits(fd)
     if fd >= 0 and not direct[0]:
-        close(fd)
+        file_calls.close(fd)
     if (fd < 0 and errno == EINVAL) or (fd >= 0 and not direct[0]):
-        fd = open(path, flags, 0o644)
+        fd = file_calls.open(path, flags, 0o644)
+    return fd if fd >= 0 else -errno
+
+
+cdef int file_open_buffered(const char *path, bint write) noexcept nogil:
+    cdef int fd = file_calls.open(path, (O_RDWR if write else O_RDONLY) | O_CLOEXEC, 0)
     return fd if fd >= 0 else -errno
 
 
 cdef void file_close(int fd) noexcept nogil:
     if fd >= 0:
-        close(fd)
+        file_calls.close(fd)
 
 
 cdef int64_t file_size(int fd) noexcept nogil:
@@ -103,7 +138,7 @@ cdef int file_write(int fd, const void *buf, size_t n, int64_t at) noexcept nogi
     cdef ssize_t done
     cdef const uint8_t *p = <const uint8_t *> buf
     while n:
-        done = pwrite(fd, p, n, at)
+        done = file_calls.pwrite(fd, p, n, at)
         if done < 0:
             if errno == EINTR:
                 continue
@@ -120,7 +155,7 @@ cdef int64_t file_read(int fd, void *buf, size_t n, int64_t at) noexcept nogil:
     cdef ssize_t done
     cdef int64_t total = 0
     while n:
-        done = pread(fd, <uint8_t *> buf + total, n, at + total)
+        done = file_calls.pread(fd, <uint8_t *> buf + total, n, at + total)
         if done < 0:
             if errno == EINTR:
                 continue
@@ -147,33 +182,33 @@ cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil:
 cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t *got) noexcept nogil:
     while True:
         got[0] = to
-        if fallocate(fd, 0, from_, to - from_) == 0:
+        if file_calls.fallocate(fd, 0, from_, to - from_) == 0:
             return 0
         if errno == EINTR:
             continue
         if errno == EOPNOTSUPP:         # blocks come with the writes, then; the file must still be long enough for them
-            return 0 if file_size(fd) >= to or ftruncate(fd, to) == 0 else errno
+            return 0 if file_size(fd) >= to or file_calls.ftruncate(fd, to) == 0 else errno
         if errno != ENOSPC or to <= least:
             return errno
         to = least
 
 
 cdef int file_sync(int fd) noexcept nogil:
-    return 0 if fdatasync(fd) == 0 else errno
+    return 0 if file_calls.fdatasync(fd) == 0 else errno
 
 
 cdef int file_trim(int fd, int64_t size) noexcept nogil:
-    return 0 if ftruncate(fd, size) == 0 and fsync(fd) == 0 else errno
+    return 0 if file_calls.ftruncate(fd, size) == 0 and file_calls.fsync(fd) == 0 else errno
 
 
 cdef int dir_sync(const char *path) noexcept nogil:
-    cdef int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+    cdef int fd = file_calls.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
     cdef int err = 0
     if fd < 0:
         return errno
-    if fsync(fd) != 0:
+    if file_calls.fsync(fd) != 0:
         err = errno
-    close(fd)
+    file_calls.close(fd)
     return err
 
 
@@ -184,50 +219,50 @@ cdef int file_put(const char *dir, const char *name, const void *data, size_t n)
     cdef int err
     if snprintf(beside, PATH_MAX_, "%s/%s.tmp", dir, name) >= PATH_MAX_ or path_join(path, dir, name):
         return ENAMETOOLONG
-    fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    fd = file_calls.open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     if fd < 0:
         return errno
     err = file_write(fd, data, n, 0)
-    if not err and fsync(fd) != 0:
+    if not err and file_calls.fsync(fd) != 0:
         err = errno
-    close(fd)
-    if not err and rename(beside, path) != 0:
+    file_calls.close(fd)
+    if not err and file_calls.rename(beside, path) != 0:
         err = errno
     if err:
-        unlink(beside)
+        file_calls.unlink(beside)
     return err
 
 
 cdef int file_put_at(const char *path, const void *data, size_t n, int64_t at) noexcept nogil:
-    cdef int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+    cdef int fd = file_calls.open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
     cdef int err
     if fd < 0:
         return errno
     err = file_write(fd, data, n, at)
-    if not err and ftruncate(fd, at + <int64_t> n) != 0:
+    if not err and file_calls.ftruncate(fd, at + <int64_t> n) != 0:
         err = errno
-    if not err and fsync(fd) != 0:
+    if not err and file_calls.fsync(fd) != 0:
         err = errno
-    close(fd)
+    file_calls.close(fd)
     return err
 
 
 cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil:
-    cdef int fd = open(path, O_RDONLY | O_CLOEXEC, 0)
+    cdef int fd = file_calls.open(path, O_RDONLY | O_CLOEXEC, 0)
     cdef int64_t size
     cdef int64_t got
     if fd < 0:
         return errno
     size = fl_fsize(fd)
     if size < 0 or <uint64_t> size > limit:
-        close(fd)
+        file_calls.close(fd)
         return <int> -size if size < 0 else 27          # EFBIG
     data[0] = <uint8_t *> malloc(<size_t> size + 1)
     if data[0] == NULL:
-        close(fd)
+        file_calls.close(fd)
         return 12                                       # ENOMEM
     got = file_read(fd, data[0], <size_t> size, 0)
-    close(fd)
+    file_calls.close(fd)
     if got < 0:
         free(data[0])
         data[0] = NULL
@@ -237,11 +272,11 @@ cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noe
 
 
 cdef int file_rename(const char *old, const char *new) noexcept nogil:
-    return 0 if rename(old, new) == 0 else errno
+    return 0 if file_calls.rename(old, new) == 0 else errno
 
 
 cdef int file_unlink(const char *path) noexcept nogil:
-    return 0 if unlink(path) == 0 or errno == ENOENT else errno
+    return 0 if file_calls.unlink(path) == 0 or errno == ENOENT else errno
 
 
 cdef int dir_remove(const char *path) noexcept nogil:
@@ -257,10 +292,10 @@ cdef int dir_remove(const char *path) noexcept nogil:
             break
         if strcmp(entry.d_name, ".") == 0 or strcmp(entry.d_name, "..") == 0:
             continue
-        if path_join(inside, path, entry.d_name) == 0 and unlink(inside) != 0 and errno != ENOENT:
+        if path_join(inside, path, entry.d_name) == 0 and file_calls.unlink(inside) != 0 and errno != ENOENT:
             err = errno
     closedir(d)
-    if rmdir(path) != 0 and errno != ENOENT:
+    if file_calls.rmdir(path) != 0 and errno != ENOENT:
         return err if err else errno
     return 0
 
@@ -270,7 +305,7 @@ cdef int dir_make(const char *path) noexcept nogil:
     cdef char *slash
     if strlen(path) >= PATH_MAX_:
         return ENAMETOOLONG
-    if mkdir(path, 0o755) != 0:
+    if file_calls.mkdir(path, 0o755) != 0:
         return errno
     strcpy(parent, path)
     slash = strrchr(parent, b'/')

@@ -178,6 +178,7 @@ cdef struct StoreConfig:
     Relics *relics                  # or NULL
     int flush_group                 # 1: one flush for many partitions is allowed on this device
     int64_t producer_expires_ms     # a producer id is forgotten after being idle for so long; 0: a day
+    int64_t checkpoint_bytes        # of the active segment between checkpoints; 0: the default
 
 cdef struct Store                   # opaque
 

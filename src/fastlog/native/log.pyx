@@ -39,6 +39,7 @@ cdef enum:
     OPEN_SEGMENTS_SHARE = 16        # of the descriptors that the process may have
     PRODUCER_EXPIRES_MS = 86400000  # Kafka's default of producer.id.expiration.ms
     EXPIRE_EVERY_MS = 600000        # or as often as producer ids expire
+    CHECKPOINT_BYTES = 134217728
     WATCH_ARMED = 1
     WATCH_FIRING = 2
 
@@ -87,6 +88,8 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
         free(s)
         return -12
     s.config[0] = config[0]
+    if s.config.checkpoint_bytes <= 0:
+        s.config.checkpoint_bytes = CHECKPOINT_BYTES
     err = arena_open(&s.arena, config.memory, config.arena_path, config.shard, config.pool, config.home, tail_evicting, why, why_len)
     if err:
         free(s.config)

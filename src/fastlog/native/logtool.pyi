@@ -4,6 +4,8 @@ from typing import Any, NamedTuple, Self
 
 from typing_extensions import Buffer
 
+from fastlog.native.tape import Tape
+
 class Positions(NamedTuple):
     log_start: int
     last_stable: int
@@ -57,6 +59,8 @@ class LocalStore:
         lock: int = -1,
         flush_group: bool = False,
         producer_expires_ms: int = 0,
+        checkpoint_bytes: int = 0,
+        tape: Tape | None = None,
     ) -> None: ...
     @property
     def engine(self) -> str: ...

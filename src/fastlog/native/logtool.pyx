@@ -17,10 +17,13 @@ from fastlog.native.log cimport (
     relics_drop, relics_open, store_abandon, store_close, store_open, store_stats, store_tick,
 )
 from fastlog.native.ring cimport (
-    RING_AUTO, RING_EPOLL, RING_URING, Ring, RingConfig, ring_close, ring_kind, ring_open, ring_start, ring_wait,
+    RING_AUTO, RING_EPOLL, RING_GIVEN, RING_URING, Ring, RingConfig, ring_close, ring_kind, ring_open, ring_start, ring_wait,
 )
 from fastlog.native.store cimport LogState, clock_ns
-from fastlog.native.work cimport Home, Pool, home_close, home_open, pool_close, pool_open, work_reap
+from fastlog.native.tape cimport Tape
+from fastlog.native.work cimport (
+    WORK_LATER, WORK_SOON, Home, Pool, home_close, home_open, pool_close, pool_open, pool_step, work_reap,
+)
 
 ENGINES = {"auto": RING_AUTO, "uring": RING_URING, "epoll": RING_EPOLL}
 NEVER = 2**63 - 1
@@ -161,8 +164,9 @@ cdef void pump_turn(LocalStore s, const PumpRun *run) noexcept nogil:
 cdef class LocalStore:
     """A store. Arguments: engine "auto", "uring" or "epoll"; memory in bytes; arena: path of a new tmpfs file, or None for anonymous
     memory; relics: paths of dead processes' arenas; threads of the worker pool; lock: a descriptor that stays open until the last
-    request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs; producer_expires_ms: 0 for a day. Raises
-    OSError when it can't be opened.
+    request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs; producer_expires_ms: 0 for a day;
+    checkpoint_bytes: between checkpoints inside a segment, 0: the default; tape: does all I/O there, on this thread and in an order that
+    repeats, and time is what the turns make of it. Raises OSError when it can't be opened.
     """
 
     cdef Ring *ring
@@ -170,11 +174,14 @@ cdef class LocalStore:
     cdef Home *home
     cdef Store *store
     cdef Relics *relics
+    cdef Tape tape
+    cdef int64_t now_ns                 # with a tape
     cdef readonly list logs
     cdef readonly str why
 
     def __cinit__(self, *, str engine="auto", uint64_t memory=64 << 20, arena=None, relics=(), int threads=2, int shard=0,
-                  int io_threads=2, int lock=-1, bint flush_group=False, int64_t producer_expires_ms=0):
+                  int io_threads=2, int lock=-1, bint flush_group=False, int64_t producer_expires_ms=0, int64_t checkpoint_bytes=0,
+                  Tape tape=None):
         cdef RingConfig ring
         cdef StoreConfig config
         cdef char why[4096]
@@ -188,6 +195,12 @@ cdef class LocalStore:
         why[0] = 0
         self.logs = []
         ring.kind = ENGINES[engine]
+        if tape is not None:
+            ring.kind = RING_GIVEN
+            ring.given = tape.given()
+            threads = 0
+            self.tape = tape
+            self.now_ns = 1_000_000_000_000
         ring.entries = 256
         ring.recv_buffers = 8
         ring.recv_buffer_bytes = 4096
@@ -225,6 +238,7 @@ cdef class LocalStore:
         config.shard = shard
         config.flush_group = flush_group
         config.producer_expires_ms = producer_expires_ms
+        config.checkpoint_bytes = checkpoint_bytes
         config.memory = memory
         config.relics = self.relics
         if arena is not None:
@@ -258,6 +272,9 @@ cdef class LocalStore:
         cdef int64_t due
         if self.store == NULL:
             raise ValueError("the store is closed")
+        if self.tape is not None:
+            self.turn_taped(done)
+            return 0
         with nogil:
             due = store_tick(self.store, now)
             if due >= 0 and due < wait_ns:
@@ -266,6 +283,19 @@ cdef class LocalStore:
                 wait_ns = 0
             ring_wait(self.ring, wait_ns)
             work_reap(self.home)
+        return 0
+
+    cdef int turn_taped(self, const bint *done) except -1:
+        """One thing happens: an operation ends or a job runs; when there is none, the time comes at which the store wants its turn."""
+        cdef int64_t due = store_tick(self.store, self.now_ns)
+        cdef int lane = WORK_SOON if self.tape.choose(2) else WORK_LATER
+        if done != NULL and done[0]:
+            return 0
+        self.now_ns += 1000
+        if not (self.tape.choose(2) and ring_wait(self.ring, 0)) and not pool_step(self.pool, lane) and \
+                not pool_step(self.pool, WORK_SOON + WORK_LATER - lane) and not ring_wait(self.ring, 0) and due > 0:
+            self.now_ns += due
+        work_reap(self.home)
         return 0
 
     cdef int until(self, bint *done, double seconds=60) except -1:
@@ -277,7 +307,7 @@ cdef class LocalStore:
         return 0
 
     def run(self, double seconds=0.0):
-        """Drives the loop for a while."""
+        """Drives the loop for a while; with a tape and 0 for one turn."""
         cdef int64_t end = clock_ns() + <int64_t> (seconds * 1e9)
         while True:
             self.turn(0 if seconds == 0 else min(<int64_t> 1_000_000, max(<int64_t> 0, end - clock_ns())))
@@ -382,6 +412,8 @@ cdef class LocalStore:
         """Closes all logs and the store, cleanly."""
         for log in list(self.logs):
             log.close()
+        while self.tape is not None and (pool_step(self.pool, WORK_SOON) or pool_step(self.pool, WORK_LATER)):
+            work_reap(self.home)
         with nogil:
             store_close(self.store)
             self.store = NULL

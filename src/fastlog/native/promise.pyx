@@ -4,6 +4,7 @@ from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport free
 from libc.string cimport strerror
 from fastlog.native.log cimport Append, Partition, position_set
+from fastlog.native.plant cimport PLANT_EARLY_DUPLICATE, planted
 from fastlog.native.producers cimport Producer
 from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, log_moved, log_ready
 
@@ -87,7 +88,7 @@ cdef void promise_repeat(LogState *log, Append *a, int need, int64_t base_offset
     a.need = need
     a.end = end
     a.base_offset = base_offset
-    if kept(log, a):
+    if kept(log, a) or planted & PLANT_EARLY_DUPLICATE:
         append_answer(log, a, 0, base_offset)
         return
     if need == NEED_DURABLE and end > log.wanted:

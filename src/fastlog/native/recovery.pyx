@@ -18,6 +18,7 @@ from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
     index_init, index_position, index_seal,
 )
+from fastlog.native.plant cimport PLANT_TRUST_INDEX, planted
 from fastlog.native.producers cimport Producer, producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
@@ -533,6 +534,9 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
                 how = load_before(r, l, offset)
                 s.producers = &r.producers
                 s.producers_from = offset
+                if planted & PLANT_TRUST_INDEX and load_index(r, r.index, offset, size) == 0:
+                    s.at = r.index.last_position
+                    s.gaps = True
         begun = s.at > 0
         if how == 0:
             how = scan_segment(r, l, path, fd, size, l.logs.at[i], l.logs.at[i + 1] if i + 1 < l.logs.n else -1, &s)

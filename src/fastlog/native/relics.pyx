@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, strdup, strerror, strlen
 from fastlog.native.arena cimport ARENA_MAGIC, ARENA_VERSION, BLOCK, CHUNK, ArenaFile, ChunkHeader
-from fastlog.native.files cimport file_close, file_sync, file_write
+from fastlog.native.files cimport file_close, file_open_buffered, file_sync, file_write
 
 cdef extern from *:
     """
@@ -40,7 +40,7 @@ cdef extern from *:
     int unlink(const char *path) nogil
     int posix_fadvise(int fd, int64_t at, int64_t n, int advice) nogil
     int64_t lseek(int fd, int64_t at, int whence) nogil
-    int O_RDONLY, O_WRONLY, O_CLOEXEC, O_NOFOLLOW, POSIX_FADV_DONTNEED, SEEK_HOLE
+    int O_RDONLY, O_CLOEXEC, O_NOFOLLOW, POSIX_FADV_DONTNEED, SEEK_HOLE
 
 
 cdef int compare(const ChunkHeader *a, const uint8_t *topic_id, int32_t partition, int64_t base_offset, int64_t window) noexcept nogil:
@@ -195,9 +195,9 @@ cdef int relic_apply(const RelicSet *set, int i, const uint8_t *topic_id, int32_
     end[0] = at
     if h == NULL:
         return 0
-    fd = open(path, O_WRONLY | O_CLOEXEC)
+    fd = file_open_buffered(path, True)
     if fd < 0:
-        return errno
+        return -fd
     while h != NULL and not err:
         data = r.map + head.data + <uint64_t> (h - <const ChunkHeader *> (r.map + head.headers)) * CHUNK
         n = h.window + h.end - end[0]

@@ -49,6 +49,13 @@ cdef enum RingKind:
     RING_AUTO = 0
     RING_URING = 1
     RING_EPOLL = 2
+    RING_GIVEN = 3
+
+cdef struct RingEngine:             # an engine of the caller's own, with the contracts above: tests have disks that record, and that fail
+    void *context
+    void (*op_submit)(void *context, Op *op) noexcept nogil
+    void (*op_cancel)(void *context, Op *op) noexcept nogil
+    int (*op_wait)(void *context, int64_t timeout_ns) noexcept nogil
 
 cdef struct RingConfig:
     int kind                        # RingKind; AUTO takes io_uring when it works, else epoll
@@ -58,6 +65,7 @@ cdef struct RingConfig:
     int io_threads                  # file I/O threads of the epoll engine
     const int *lock_fds             # descriptors to keep open until the last request has ended (registered in the ring)
     int lock_fds_n
+    const RingEngine *given         # RING_GIVEN: the engine, which outlives the ring
 
 cdef struct Ring                    # opaque
 

@@ -26,8 +26,9 @@ cdef enum:
 
 cdef struct Ring:
     Wake wake
-    Uring *uring                    # one of the two
+    Uring *uring                    # one of the three
     Epoll *epoll
+    const RingEngine *given
     char[640] why
 
 
@@ -58,6 +59,11 @@ cdef int ring_open_without(Ring **out, const RingConfig *config, uint32_t withou
         return error
     error = -EINVAL
     refused[0] = 0
+    if config.kind == RING_GIVEN:
+        ring.given = config.given
+        snprintf(ring.why, WHY, b"given")
+        out[0] = ring
+        return 0
     if config.kind != RING_EPOLL:
         error = uring_open(&ring.uring, config, without, &ring.wake, refused, sizeof(refused))
         if error == 0:
@@ -88,13 +94,15 @@ cdef int ring_start(Ring *ring) noexcept nogil:
 cdef void ring_close(Ring *ring) noexcept nogil:
     if ring.uring != NULL:
         uring_close(ring.uring)
-    else:
+    elif ring.epoll != NULL:
         epoll_close(ring.epoll)
     close(ring.wake.fd)
     free(ring)
 
 
 cdef RingKind ring_kind(const Ring *ring) noexcept nogil:
+    if ring.given != NULL:
+        return RING_GIVEN
     return RING_URING if ring.uring != NULL else RING_EPOLL
 
 
@@ -105,6 +113,8 @@ cdef const char *ring_why(const Ring *ring) noexcept nogil:
 cdef void ring_stats(const Ring *ring, RingStats *out) noexcept nogil:
     if ring.uring != NULL:
         uring_stats(ring.uring, out)
+    elif ring.given != NULL:
+        memset(out, 0, sizeof(RingStats))
     else:
         epoll_stats(ring.epoll, out)
 
@@ -112,6 +122,8 @@ cdef void ring_stats(const Ring *ring, RingStats *out) noexcept nogil:
 cdef int ring_wait(Ring *ring, int64_t timeout_ns) noexcept nogil:
     if ring.uring != NULL:
         return uring_wait(ring.uring, timeout_ns)
+    if ring.given != NULL:
+        return ring.given.op_wait(ring.given.context, timeout_ns)
     return epoll_wait(ring.epoll, timeout_ns)
 
 
@@ -122,6 +134,8 @@ cdef void ring_wake(Ring *ring) noexcept nogil:
 cdef inline void submit(Ring *ring, Op *op) noexcept nogil:
     if ring.uring != NULL:
         uring_submit(ring.uring, op)
+    elif ring.given != NULL:
+        ring.given.op_submit(ring.given.context, op)
     else:
         epoll_submit(ring.epoll, op)
 
@@ -183,5 +197,7 @@ cdef void ring_fdatasync(Ring *ring, Op *op, int fd) noexcept nogil:
 cdef void ring_cancel(Ring *ring, Op *op) noexcept nogil:
     if ring.uring != NULL:
         uring_cancel(ring.uring, op)
+    elif ring.given != NULL:
+        ring.given.op_cancel(ring.given.context, op)
     else:
         epoll_cancel(ring.epoll, op)

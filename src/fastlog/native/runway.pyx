@@ -11,7 +11,7 @@ from fastlog.native.index cimport Index, index_init, index_seal
 from fastlog.native.producers cimport producers_expire, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.promise cimport log_fail, parked_fail
 from fastlog.native.segment cimport segment_add
-from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, clock_ns, log_ready
+from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
 cdef enum:
@@ -73,7 +73,7 @@ cdef void runway_need(LogState *log, int64_t need) noexcept nogil:
     j = <LogJob *> calloc(1, sizeof(LogJob))
     if j == NULL:
         return
-    now = clock_ns()
+    now = log.store.now_ns
     log.step = paced(log.step, now - log.stepped_ns, STEP_MAX)
     log.stepped_ns = now
     j.job.run = allocate_run
@@ -138,7 +138,7 @@ cdef void zero_ahead(LogState *log) noexcept nogil:
     j = <LogJob *> calloc(1, sizeof(LogJob))
     if j == NULL:
         return
-    now = clock_ns()
+    now = log.store.now_ns
     log.zero_step = paced(log.zero_step, now - log.zeroed_ns, ZERO_STEP_MAX)
     log.zeroed_ns = now
     j.job.run = zero_run
@@ -279,7 +279,7 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     seg.chunks.id = log.store.segment_ids
     seg.created_ms = clock_ms()
     if log.settings.segment_jitter_ms > 0:
-        seg.roll_jitter_ms = <int64_t> (<uint64_t> clock_ns() % <uint64_t> log.settings.segment_jitter_ms)
+        seg.roll_jitter_ms = <int64_t> (<uint64_t> log.store.now_ns % <uint64_t> log.settings.segment_jitter_ms)
     index_init(index, seg.base_offset)
     seg.index = index
     seg.fd = log.next_fd

@@ -24,7 +24,9 @@ cdef struct Job:
 cdef struct Home                    # opaque
 cdef struct Pool                    # opaque
 
-cdef int pool_open(Pool **out, int threads) noexcept nogil      # 0 or -errno
+# 0 or -errno. Without threads, jobs are run by pool_step, and those still queued when the pool is closed never run: for simulations.
+cdef int pool_open(Pool **out, int threads) noexcept nogil
+cdef bint pool_step(Pool *pool, int lane) noexcept nogil        # runs the oldest job of a lane on the calling thread; False: there is none
 cdef void pool_close(Pool *pool) noexcept nogil                 # finishes queued jobs, joins; no done is called after it
 cdef Home *home_open(Ring *ring) noexcept nogil                 # NULL: out of memory
 cdef void home_close(Home *home) noexcept nogil                 # no job of it may be out

@@ -67,7 +67,7 @@ cdef struct Pool:
 cdef int pool_open(Pool **out, int threads) noexcept nogil:
     cdef Pool *pool
     cdef int error = 0
-    if threads < 1 or threads > THREADS_MAX:
+    if threads < 0 or threads > THREADS_MAX:
         return -EINVAL
     pool = <Pool *> calloc(1, sizeof(Pool))
     if pool == NULL:
@@ -153,6 +153,26 @@ cdef uint64_t work_pending(const Home *home) noexcept nogil:
     return home.out
 
 
+cdef bint pool_step(Pool *pool, int lane) noexcept nogil:
+    cdef Job *job
+    FL_ASSERT(pool.threads_count == 0)
+    job = take_from(&pool.lanes[lane])
+    if job == NULL:
+        return False
+    job.run(job)
+    stack_push(&job.home.finished, job, <void **> &job.next)
+    return True
+
+
+cdef Job *take_from(Lane *lane) noexcept nogil:
+    cdef Job *job = lane.first
+    if job != NULL:
+        lane.first = job.next
+        if job.next == NULL:
+            lane.last = NULL
+    return job
+
+
 # ---- on the workers' threads
 
 cdef Job *take(Pool *pool) noexcept nogil:
@@ -161,11 +181,8 @@ cdef Job *take(Pool *pool) noexcept nogil:
     for i in range(LANES):
         if i == WORK_LATER and pool.later and pool.later >= pool.threads_count - 1:
             return NULL                 # whoever finishes one takes the next
-        job = pool.lanes[i].first
+        job = take_from(&pool.lanes[i])
         if job != NULL:
-            pool.lanes[i].first = job.next
-            if job.next == NULL:
-                pool.lanes[i].last = NULL
             return job
     return NULL
 

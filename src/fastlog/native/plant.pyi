@@ -1,0 +1,3 @@
+NAMES: dict[str, int]
+
+def plant(*names: str) -> None: ...

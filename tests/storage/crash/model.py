@@ -1,0 +1,85 @@
+"""What was asked of a log and what was promised, as a crash finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.storage.build import count_of, split, stored
+
+
+@dataclass
+class Model:
+    """One partition. Moments are numbers of events on the tape."""
+
+    name: str
+    index: int
+    eras: list[tuple[int, list[tuple[int, bytes]]]] = field(default_factory=lambda: [(0, [])])
+    """From which moment on the log was a prefix of which batches, each with its base offset and as stored."""
+    durable: list[tuple[int, int]] = field(default_factory=list)
+    """From which moment on all below which offset was promised to survive a power cut."""
+    kept: int = 0
+    """All below this offset was promised to survive the process."""
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    """From which moment on all below which offset might be deleted."""
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+    """From which moment on which leader epoch was on the disk."""
+    epoch: int = 0
+    created: int | None = None
+    """The moment from which on the directory must be there."""
+    sequence: int = 0
+    """Of the next batch of this partition's idempotent producer."""
+
+    @property
+    def batches(self) -> list[tuple[int, bytes]]:
+        return self.eras[-1][1]
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1][0] + count_of(self.batches[-1][1]) if self.batches else 0
+
+    def add(self, data: bytes) -> int:
+        """The batch was accepted; its base offset."""
+        base = self.end
+        self.batches.append((base, stored(data, base, self.epoch)))
+        return base
+
+    def promise(self, when: int, end: int, *, durable: bool) -> None:
+        self.kept = max(self.kept, end)
+        if durable:
+            self.durable.append((when, end))
+
+    def at(self, when: int) -> Model:
+        """The model for a machine that a power cut right before an event leaves."""
+        batches = next(batches for since, batches in reversed(self.eras) if since <= when)
+        there = self.created is not None and self.created <= when
+        needed = max((end for since, end in self.durable if since <= when), default=0)
+        return Model(
+            self.name,
+            self.index,
+            eras=[(0, list(batches))],
+            durable=[(0, needed)],
+            kept=needed,
+            starts=[(0, max((start for since, start in self.starts if since <= when), default=0))],
+            epochs=[(0, max((epoch for since, epoch in self.epochs if since <= when), default=-1))],
+            epoch=self.epoch,
+            created=0 if there else None,
+        )
+
+    def found(self, data: bytes, log_start: int) -> str:
+        """Compares what recovery made of it; what is wrong with it, or nothing."""
+        batches = split(data)
+        if sum(map(len, batches)) != len(data):
+            return f"{self.name}: a torn batch is served"
+        if log_start > max((start for _, start in self.starts), default=0):
+            return f"{self.name}: starts at {log_start}"
+        expected = [pair for pair in self.batches if pair[0] + count_of(pair[1]) > log_start]
+        end = log_start
+        for got, (base, want) in zip(batches, expected, strict=False):
+            if got != want:
+                return f"{self.name}: offset {base} is not what was appended there, but {got[:24].hex()}..., not {want[:24].hex()}..."
+            end = base + count_of(want)
+        if len(batches) > len(expected):
+            return f"{self.name}: batches past offset {end} were never appended there"
+        if end < self.kept:
+            return f"{self.name}: ends at {end}, {self.kept} was promised"
+        return ""
