@@ -159,3 +159,36 @@ def test_an_administrator_sees_and_ends_a_transaction(broker: Broker, fresh_name
         found = described(peer)
         assert (found["current_txn_start_offset"], found["coordinator_epoch"]) == (-1, 5)
         assert committed(broker, fresh_name) == ([], 2)
+
+
+def test_the_end_of_a_transaction_with_offsets(broker: Broker, fresh_name: str) -> None:
+    """A marker for `__consumer_offsets` is the group coordinator's to write: offsets committed in the transaction hold from then on."""
+    create_topic(broker.bootstrap, fresh_name)
+    with Peer(broker.bootstrap) as peer:
+        producer = Producer(peer, fresh_name)
+        who = {"transactional_id": producer.name, "producer_id": producer.id, "producer_epoch": producer.epoch, "group_id": fresh_name}
+        retried(peer, "AddOffsetsToTxn", 4, who)
+        partitions = [{"partition_index": 0, "committed_offset": 42, "committed_leader_epoch": -1, "committed_metadata": ""}]
+        offsets = who | {"generation_id": -1, "member_id": "", "topics": [{"name": fresh_name, "partitions": partitions}]}
+        answer = peer.call("TxnOffsetCommit", 4, offsets)
+        assert answer["topics"][0]["partitions"][0]["error_code"] == 0
+
+        def fetched() -> int:
+            asked = {"group_id": fresh_name, "topics": [{"name": fresh_name, "partition_indexes": [0]}]}
+            group = peer.call("OffsetFetch", 8, {"groups": [asked], "require_stable": False})["groups"][0]
+            assert group["error_code"] == 0
+            return int(group["topics"][0]["partitions"][0]["committed_offset"])
+
+        asked = [{"name": "__consumer_offsets", "partition_indexes": list(range(50))}]
+        described = peer.call("DescribeProducers", 0, {"topics": asked})["topics"][0]["partitions"]
+        (home,) = (
+            partition["partition_index"]
+            for partition in described
+            if any(p["producer_id"] == producer.id and p["current_txn_start_offset"] >= 0 for p in partition["active_producers"])
+        )
+        assert fetched() == -1
+        marker = {"producer_id": producer.id, "producer_epoch": producer.epoch, "coordinator_epoch": 0, "transaction_result": True}
+        marker["topics"] = [{"name": "__consumer_offsets", "partition_indexes": [home]}]
+        (written,) = peer.call("WriteTxnMarkers", 1, {"markers": [marker]})["markers"]
+        assert written["topics"][0]["partitions"] == [{"partition_index": home, "error_code": 0}]
+        assert fetched() == 42

@@ -166,6 +166,7 @@ cdef void end_txn(LogState *log, const Append *a, Ended *ended) noexcept nogil:
         return
     if not marker.commit:
         aborted_add(&seg.index.aborted, a.info.producer_id, ended.first_offset, base, stable)
+        log.aborted_seen = True
         if ended.first_offset < seg.aborted_least:
             seg.aborted_least = ended.first_offset
     ended.last_offset = base

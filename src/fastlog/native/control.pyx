@@ -51,6 +51,8 @@ cdef extern from *:
 cdef enum:
     STEP_FIRST = 65536              # bytes allocated, and zeroed, at first
 
+cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
+
 
 cdef struct Opening:
     Job job                         # first
@@ -122,6 +124,9 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
         log.end += seg.size
     seg.index = r.index
     seg.aborted_least = aborted_least(&seg.index.aborted)
+    for i in range(log.segments_n):
+        if log.segments[i].aborted_least != OFFSETS_END:
+            log.aborted_seen = True
     seg.fd = r.fd
     seg.direct = r.direct
     seg.first_timestamp = r.first_timestamp

@@ -531,7 +531,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     reached = present(log, seg, at, at + length, &cold)
     if reached < at + length and length > most and size <= most:
         length = most                           # no more than can be there at once
-    if r.committed_only:
+    if r.committed_only and log.aborted_seen:
         how = collect_aborted(log, r, seg, at + length, limit)
         if how == WAIT or r.error:
             return how

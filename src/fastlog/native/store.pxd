@@ -124,6 +124,7 @@ cdef struct LogState:
     # newest bytes
     Producers producers
     Verifications verifications     # transactional producers that asked whether they may begin a transaction here
+    bint aborted_seen               # some segment has aborted transactions
     Ended *ended                    # transactions, in order of their markers
     Ended *ended_last
     Chunk *tail                     # chunk of the active segment that holds the newest byte, or NULL: then `partial` has the last block

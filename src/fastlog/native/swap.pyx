@@ -217,7 +217,8 @@ cdef int32_t place_of(const LogState *log, int64_t base) noexcept nogil:
 
 
 cdef void swap_run(Job *job) noexcept nogil:
-    """j.offset: base; j.data: bases of the old segments. j.least: whether the new segment counts already (a failure is the log's then)."""
+    """j.offset: base; j.data: bases of the old segments. j.least: whether the new segment counts already (a failure is the log's then);
+    j.from_: its aborted_least."""
     cdef LogJob *j = <LogJob *> job
     cdef const char *path = j.log.path
     cdef char name[PATH_MAX_]
@@ -239,6 +240,8 @@ cdef void swap_run(Job *job) noexcept nogil:
         j.error = rename_all(path, j.offset, ".swap", "")
     if j.error:
         return
+    path_of(name, path, j.offset, ".txnindex")
+    j.from_ = 0 if file_exists(name) else OFFSETS_END
     for i in range(j.len):
         path_of(name, path, bases[i], ".log.deleted")
         file_unlink(name)
@@ -295,6 +298,9 @@ cdef void swap_done(Job *job) noexcept nogil:
         answer(log, c, KAFKA_STORAGE_ERROR, strerror(j.error))
     else:
         made.size = j.to
+        made.aborted_least = j.from_    # or more: that is known when its indexes are loaded
+        if made.aborted_least != OFFSETS_END:
+            log.aborted_seen = True
         replace(log, first, n, made)
         c.result = j.to
         answer(log, c, 0, NULL)
