@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from fastlog.cli import output
@@ -134,6 +135,30 @@ def test_groups(run: Run, fresh_name: str) -> None:
     assert b"--yes" in run("group", "delete", fresh_name, status=output.FAILED).stderr
     run("group", "delete", fresh_name, "-y")
     assert b"no consumer group" in run("group", "describe", fresh_name, status=output.NOT_FOUND).stderr
+
+
+def test_groups_of_both_protocols(bootstrap: str, run: Run, fresh_name: str) -> None:
+    run("topic", "create", fresh_name, "-p", "2")
+    run("produce", fresh_name, given=b"".join(b"%d\n" % i for i in range(20)))
+    run("consume", fresh_name, "-g", f"{fresh_name}-classic")
+    settings = {"bootstrap.servers": bootstrap, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
+    member = confluent_kafka.Consumer({**settings, "group.id": fresh_name})
+    member.subscribe([fresh_name])
+    deadline = time.monotonic() + 45
+    while len(member.assignment()) != 2:
+        assert time.monotonic() < deadline
+        member.poll(0.1)
+    found = as_json(run("group", "describe", fresh_name, "--json"))
+    assert (found["type"], found["state"], len(found["members"])) == ("consumer", "Stable", 1)
+    assert {p["member"] for p in found["partitions"]} == {found["members"][0]["id"]}
+    assert b"consumer group " + fresh_name.encode() in run("group", "describe", fresh_name).stdout
+    run("group", "reset", fresh_name, "--topic", fresh_name, "--to", "start", status=output.FAILED)
+    member.close()
+    types = {g["name"]: g["type"] for g in as_json(run("group", "list", "--json"))}
+    assert (types[fresh_name], types[f"{fresh_name}-classic"]) == ("consumer", "classic")
+    assert as_json(run("group", "reset", fresh_name, "--topic", fresh_name, "--to", "start", "--json"))["changed"]
+    run("group", "delete", fresh_name, f"{fresh_name}-classic", "-y")
+    assert not {fresh_name, f"{fresh_name}-classic"} & {g["name"] for g in as_json(run("group", "list", "--json"))}
 
 
 def test_status(run: Run, fresh_name: str) -> None:

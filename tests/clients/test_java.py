@@ -33,3 +33,24 @@ def test_java_client(bootstrap: str, program: str, fresh_name: str, case: str) -
 def test_java_client_compressed(bootstrap: str, program: str, fresh_name: str, codec: str) -> None:
     assert java(program, "RoundTrip", bootstrap, fresh_name, codec).endswith("passed\n")
     assert {b.codec for p in range(3) for b in stored_batches(bootstrap, fresh_name, p)} == {codec}
+
+
+@pytest.fixture(scope="session")
+def consumer_protocol(kafka_classpath: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The class path with ConsumerProtocol compiled."""
+    return compile_program(kafka_classpath, Path(__file__).parent / "java/ConsumerProtocol.java", tmp_path_factory.mktemp("java"))
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("uniform", marks=pytest.mark.long),
+        "range",
+        pytest.param("pattern", marks=pytest.mark.long),
+        "rolling",
+        "migration",
+    ],
+)
+def test_java_client_in_consumer_groups(bootstrap: str, consumer_protocol: str, fresh_name: str, case: str) -> None:
+    assert java(consumer_protocol, "ConsumerProtocol", bootstrap, fresh_name, case).endswith("passed\n")

@@ -2,8 +2,10 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 
 from tests.support.java import java
@@ -79,6 +81,38 @@ def test_groups(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
     from_committed = ("--group", fresh_name, "--max-messages", "60", "--timeout-ms", "30000")
     again = java(kafka_classpath, CONSUMER, *at, "--topic", fresh_name, *from_committed)
     assert sorted(map(int, again.split())) == list(range(60))
+    java(kafka_classpath, GROUPS, *at, "--delete", "--group", fresh_name)
+    assert fresh_name not in java(kafka_classpath, GROUPS, *at, "--list").split()
+
+
+def test_consumer_groups(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
+    """The same of a group of the new protocol (KIP-848), while it has a member and after."""
+    at = ("--bootstrap-server", bootstrap)
+    group = ("--describe", "--group", fresh_name)
+    java(kafka_classpath, TOPICS, *at, "--create", "--topic", fresh_name, "--partitions", "3")
+    settings = {"bootstrap.servers": bootstrap, "group.id": fresh_name, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
+    member = confluent_kafka.Consumer(settings)
+    member.subscribe([fresh_name])
+    deadline = time.monotonic() + 45
+    while len(member.assignment()) != 3:
+        assert time.monotonic() < deadline
+        member.poll(0.1)
+    member.commit(offsets=[confluent_kafka.TopicPartition(fresh_name, 1, 0)], asynchronous=False)
+    (listed,) = [
+        line.split() for line in java(kafka_classpath, GROUPS, *at, "--list", "--state").splitlines() if line.startswith(fresh_name)
+    ]
+    assert listed[-1] == "Stable"
+    types = java(kafka_classpath, GROUPS, *at, "--list", "--type", "consumer")
+    assert re.search(rf"^{fresh_name}\s+Consumer$", types, re.MULTILINE)
+    (stated,) = [line.split() for line in java(kafka_classpath, GROUPS, *at, *group, "--state").splitlines() if line.startswith(fresh_name)]
+    assert stated[-3:] == ["uniform", "Stable", "1"]
+    (who,) = [line.split() for line in java(kafka_classpath, GROUPS, *at, *group, "--members").splitlines() if line.startswith(fresh_name)]
+    assert who[1] == member.memberid()
+    rows = [line.split() for line in java(kafka_classpath, GROUPS, *at, *group, "--offsets").splitlines() if line.startswith(fresh_name)]
+    assert {(int(row[2]), row[3]) for row in rows} == {(0, "-"), (1, "0"), (2, "-")}
+    assert {row[6] for row in rows} == {member.memberid()}
+    member.close()
+    java(kafka_classpath, GROUPS, *at, "--group", fresh_name, "--topic", fresh_name, "--reset-offsets", "--to-offset", "0", "--execute")
     java(kafka_classpath, GROUPS, *at, "--delete", "--group", fresh_name)
     assert fresh_name not in java(kafka_classpath, GROUPS, *at, "--list").split()
 

@@ -114,6 +114,22 @@ class Served:
         } | changes
         return await self.service.join_group(client, request)
 
+    async def beat(self, member_id: str, epoch: int, /, *, version: int = 1, **changes: Any) -> Message:
+        """ConsumerGroupHeartbeat to the group "c"."""
+        request: Message = {
+            "group_id": "c",
+            "member_id": member_id,
+            "member_epoch": epoch,
+            "instance_id": None,
+            "rack_id": None,
+            "rebalance_timeout_ms": 60_000 if epoch == 0 else -1,
+            "subscribed_topic_names": ["t"] if epoch == 0 else None,
+            "subscribed_topic_regex": None,
+            "server_assignor": None,
+            "topic_partitions": [] if epoch == 0 else None,
+        }
+        return await self.service.consumer_group_heartbeat(Client(version, "client", "/127.0.0.1"), request | changes)
+
     async def stable(self, group_id: str = "g") -> str:
         """A member, alone in a stable group."""
         member_id: str = (await self.join(group_id))["member_id"]

@@ -57,6 +57,18 @@ def test_a_member_gives_up_before_another_is_given() -> None:
     assert b.shard.consumers.groups["c"].state is GroupState.STABLE
 
 
+def test_heartbeats_are_asked_for_more_often_until_the_group_has_come_to_rest() -> None:
+    b = bench(consumer_assignment_interval_ms=0)
+    assert b.beat("a", 0, "t")["heartbeat_interval_ms"] == 5_000
+    assert b.beat("b", 0, "t")["heartbeat_interval_ms"] == 1_000
+    answer = b.beat("a", 2)
+    assert answer["heartbeat_interval_ms"] == 1_000
+    assert b.beat("a", 2, owned=b.assigned(answer))["heartbeat_interval_ms"] == 1_000
+    b.advance(5_000)
+    assert b.beat("a", 3)["heartbeat_interval_ms"] == 5_000
+    assert b.beat("b", 3)["heartbeat_interval_ms"] == 5_000
+
+
 def test_target_assignments_are_not_made_more_often_than_their_interval() -> None:
     b = bench()
     b.beat("a", 0, "t")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,46 @@ def test_groups_survive_a_kill(start_broker: Callable[..., Broker], eventually: 
         assert wire.heartbeat("members", member, 1) is Error.NONE
         assert wire.sync("members", member, 1)["assignment"] == b"mine"
         assert wire.fetch("members", "orders") == 7
+
+
+@pytest.mark.java
+def test_kafka_reads_records_of_consumer_groups(start_broker: Callable[..., Broker], kafka_classpath: str, tmp_path: Path) -> None:
+    broker = start_broker(args=QUICK)
+    with Wire(broker.bootstrap) as wire:
+        make_topic(wire, "orders")
+        request = {
+            "group_id": "app",
+            "member_id": "m",
+            "member_epoch": 0,
+            "rebalance_timeout_ms": 60_000,
+            "subscribed_topic_names": ["orders"],
+            "subscribed_topic_regex": "ord.*",
+            "topic_partitions": [],
+        }
+        assert wire.ask("ConsumerGroupHeartbeat", 1, request)["error_code"] == Error.NONE
+        deadline = time.monotonic() + 30
+        while wire.ask("ConsumerGroupDescribe", 1, {"group_ids": ["app"]})["groups"][0]["group_epoch"] < 3:
+            assert time.monotonic() < deadline, "the regular expression was not matched against the topics"
+    broker.kill()
+    broker.start()
+    with Wire(broker.bootstrap) as wire:
+        deadline = time.monotonic() + 30
+        while (answer := wire.ask("ConsumerGroupHeartbeat", 1, {"group_id": "app", "member_id": "m", "member_epoch": 2}))["error_code"]:
+            assert answer["error_code"] == Error.COORDINATOR_LOAD_IN_PROGRESS
+            assert time.monotonic() < deadline
+        assert wire.ask("ConsumerGroupHeartbeat", 1, {"group_id": "app", "member_id": "m", "member_epoch": -1})["error_code"] == Error.NONE
+    broker.stop()
+    files = [str(path) for path in (tmp_path / "data").glob("__consumer_offsets-*/*.log") if path.stat().st_size]
+    tool = "org.apache.kafka.tools.DumpLogSegments"
+    command = ["java", "-cp", kafka_classpath, tool, "--offsets-decoder", "--deep-iteration", "--files", ",".join(files)]
+    dumped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    records = [(json.loads(key), json.loads(value)) for key, value in re.findall(r"key: (\{.*\}) payload: (\{.*\})", dumped)]
+    data = {key["type"]: value["data"] for key, value in records}
+    assert set(data) == {"3", "5", "6", "7", "8", "16"}
+    assert data["5"]["subscribedTopicNames"] == ["orders"]
+    assert data["5"]["classicMemberMetadata"] is None
+    assert data["16"]["topics"] == ["orders"]
+    assert data["8"]["assignedPartitions"][0]["partitions"] == data["7"]["topicPartitions"][0]["partitions"]
 
 
 @pytest.mark.java

@@ -71,11 +71,11 @@ def register(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _list(args: argparse.Namespace) -> int:
     from fastlog.client.confluent import Admin
 
-    states = Admin(args.bootstrap, timeout_s=args.timeout).group_states()
+    groups = Admin(args.bootstrap, timeout_s=args.timeout).groups()
     if args.json:
-        output.print_json([{"name": name, "state": state} for name, state in states.items()])
-    elif states:
-        output.print_table(["GROUP", "STATE"], list(states.items()))
+        output.print_json([{"name": name, "type": kind, "state": state} for name, kind, state in groups])
+    elif groups:
+        output.print_table(["GROUP", "TYPE", "STATE"], groups)
     else:
         output.note("no groups")
     return output.OK
@@ -104,10 +104,17 @@ def _describe(args: argparse.Namespace) -> int:
             for p in partitions
         ]
         members = [{"id": m.id, "client_id": m.client_id, "host": m.host, "instance_id": m.instance_id} for m in group.members]
-        described = {"name": group.name, "state": group.state, "assignor": group.protocol, "coordinator": group.coordinator}
+        described = {
+            "name": group.name,
+            "type": group.kind,
+            "state": group.state,
+            "assignor": group.protocol,
+            "coordinator": group.coordinator,
+        }
         output.print_json({**described, "members": members, "partitions": rows})
         return output.OK
-    print(f"group {group.name}: {group.state}, {len(group.members)} members{f', assignor {group.protocol}' if group.protocol else ''}")
+    assignor = f", assignor {group.protocol}" if group.protocol else ""
+    print(f"{group.kind} group {group.name}: {group.state}, {len(group.members)} members{assignor}")
     if partitions:
         print()
         cells = [

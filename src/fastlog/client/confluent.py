@@ -86,6 +86,7 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Group:
     name: str
+    kind: str  # the protocol that it uses: "classic" or "consumer" (KIP-848)
     state: str
     protocol: str  # assignor, "" when there are no members
     coordinator: int
@@ -257,10 +258,14 @@ class Admin:
 
     def group_states(self) -> dict[str, str]:
         """All groups and their state (Empty, Stable, ...)."""
+        return {name: state for name, _, state in self.groups()}
+
+    def groups(self) -> list[tuple[str, str, str]]:
+        """All groups: name, kind ("classic" or "consumer") and state."""
         found = self._wait(self._admin.list_consumer_groups(request_timeout=self.timeout_s), "list groups")
         if found.errors:
             raise _failed(found.errors[0].args[0], "list groups", self.bootstrap)
-        return {g.group_id: _state(g.state) for g in sorted(found.valid, key=lambda g: g.group_id)}
+        return [(g.group_id, g.type.name.lower(), _state(g.state)) for g in sorted(found.valid, key=lambda g: g.group_id)]
 
     def group(self, name: str) -> Group:
         """Raises UnknownGroupError."""
@@ -274,7 +279,7 @@ class Admin:
             for m in found.members
         ]
         coordinator = found.coordinator.id if found.coordinator else -1
-        return Group(name, _state(found.state), found.partition_assignor or "", coordinator, members)
+        return Group(name, found.type.name.lower(), _state(found.state), found.partition_assignor or "", coordinator, members)
 
     def group_offsets(self, name: str) -> dict[Partition, int]:
         """What the group has committed; partitions without a commit are left out."""

@@ -52,6 +52,13 @@ _FIXED: Final = (
         at_least(0),
     ),
     Key(
+        "fastlog.group.consumer.settling.heartbeat.interval.ms",
+        Type.INT,
+        "1000",
+        "How often members of a consumer group send heartbeats while partitions move between them, unless they do so more often anyway.",
+        at_least(1),
+    ),
+    Key(
         "fastlog.partition.shards",
         Type.INT,
         "0",

@@ -104,14 +104,26 @@ class Heartbeats:
         ):
             return None
         self._consumers.watch_session(group.group_id, member.member_id)
-        return self._answer(group, member)
+        return self._answer(group, member, group.epoch)
 
-    def _answer(self, group: ConsumerGroup, member: Member) -> Message:
+    def _answer(self, group: ConsumerGroup, member: Member, group_epoch: int) -> Message:
+        """The response but for the assignment, to `member` as it is now.
+
+        What has to be given up and what has been becomes known by heartbeats only: while a group with several members has not come to rest
+        they are asked for more of them.
+        """
+        interval_ms = self._consumers.of_group(group.group_id).heartbeat_ms
+        if len(group.members) > (member.member_id in group.members) and (
+            member.epoch != group_epoch
+            or member.state is not MemberState.STABLE
+            or self._clock.now_ms() < group.assignment_ms + interval_ms
+        ):
+            interval_ms = min(interval_ms, self._settings.consumer_settling_ms)
         return {
             "error_code": Error.NONE,
             "member_id": member.member_id,
             "member_epoch": member.epoch,
-            "heartbeat_interval_ms": self._consumers.of_group(group.group_id).heartbeat_ms,
+            "heartbeat_interval_ms": interval_ms,
         }
 
     def _heartbeat(self, client: Client, request: Message, epoch: int) -> Result:
@@ -154,7 +166,7 @@ class Heartbeats:
         target = self.target(group, group_epoch, member, updated, records)
         updated = self.reconciled(group, updated, target, owned, records, subscription_changed=named or pattern is not RegexChange.NONE)
         self._consumers.watch_session(group.group_id, member_id)
-        answer = self._answer(group, updated)
+        answer = self._answer(group, updated, group_epoch)
         says_all = timeout_ms != -1 and owned is not None and (names is not None or regex is not None)
         if joins or says_all or member.assigned != updated.assigned:
             partitions = [{"topic_id": topic_id, "partitions": list(indexes)} for topic_id, indexes in updated.assigned.items()]

@@ -26,6 +26,7 @@ class Settings:
     group_size_max: int = INT32_MAX  # members
     consumer_session_ms: int = 45_000
     consumer_heartbeat_ms: int = 5_000
+    consumer_settling_ms: int = 1_000  # between heartbeats of a group that has not come to rest
     consumer_group_size_max: int = INT32_MAX  # members
     consumer_assignors: tuple[str, ...] = ("uniform", "range")  # the first is a group's whose members ask for none
     consumer_migration: str = "bidirectional"  # which online changes of a group's protocol are allowed
@@ -57,6 +58,7 @@ class Settings:
             group_size_max=number("group.max.size", d.group_size_max),
             consumer_session_ms=number("group.consumer.session.timeout.ms", d.consumer_session_ms),
             consumer_heartbeat_ms=number("group.consumer.heartbeat.interval.ms", d.consumer_heartbeat_ms),
+            consumer_settling_ms=number("fastlog.group.consumer.settling.heartbeat.interval.ms", d.consumer_settling_ms),
             consumer_group_size_max=number("group.consumer.max.size", d.consumer_group_size_max),
             consumer_assignors=_assignors(values.get("group.consumer.assignors")) or d.consumer_assignors,
             consumer_migration=str(values.get("group.consumer.migration.policy") or d.consumer_migration).lower(),
