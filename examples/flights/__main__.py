@@ -19,8 +19,7 @@ from examples.flights import source
 from examples.flights.processes import Child
 from examples.flights.screen import Screen
 from examples.flights.tally import Span, Tally
-from fastlog.client import ClientError
-from fastlog.client.confluent import Admin
+from fastlog.client import Admin, ClientError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPARTURES = "departures"

@@ -9,7 +9,7 @@ import time
 
 from examples.flights.source import LATE_MINUTES
 from examples.flights.worker import Worker
-from fastlog.client.confluent import Admin, Consumer, Producer
+from fastlog.client import Admin, Consumer, Producer
 
 TELL_EVERY_S = 0.1
 
@@ -23,10 +23,10 @@ def main() -> None:
     ends = admin.end_offsets(partitions)
     worker.tell("starts", offsets={str(number): offset for (_, number), offset in starts.items()})
     left = {p: ends[p] - starts[p] for p in partitions if ends[p] > starts[p]}
-    producer = Producer(bootstrap, config={"linger.ms": "5"})
+    producer = Producer(bootstrap_servers=bootstrap)
     read = cancelled = late = 0
     begun = told = time.monotonic()
-    with Consumer(bootstrap) as consumer:
+    with Consumer(bootstrap_servers=bootstrap) as consumer:
         consumer.assign({p: starts[p] for p in left})
         while any(left.values()) and not worker.stopping:
             for record in consumer.poll(2000, 0.2):
@@ -42,7 +42,8 @@ def main() -> None:
                 told = time.monotonic()
                 worker.tell("progress", count=read)
     producer.flush(60)
-    worker.tell("done", count=read, cancelled=cancelled, late=late, written=producer.delivered, seconds=time.monotonic() - begun)
+    written = producer.metrics()["records_acknowledged"]
+    worker.tell("done", count=read, cancelled=cancelled, late=late, written=written, seconds=time.monotonic() - begun)
 
 
 if __name__ == "__main__":

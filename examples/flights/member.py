@@ -11,8 +11,7 @@ import zlib
 
 from examples.flights.source import LATE_MINUTES
 from examples.flights.worker import Worker
-from fastlog.client import ClientError
-from fastlog.client.confluent import Consumer, Partition, Record
+from fastlog.client import ClientError, Consumer, Record, TopicPartition
 
 COMMIT_EVERY_S = 0.25
 SESSION_TIMEOUT_MS = 6000  # the least that Kafka allows: a dead member is noticed after this
@@ -45,7 +44,7 @@ class Member:
         consumer.on_revoke = lambda _: self.commit()
         consumer.subscribe([topic])
 
-    def _assigned(self, partitions: list[Partition]) -> None:
+    def _assigned(self, partitions: list[TopicPartition]) -> None:
         self.spans.clear()
         self.worker.tell("assigned", partitions=sorted(number for _, number in partitions))
 
@@ -57,7 +56,8 @@ class Member:
 
     def commit(self) -> None:
         """Tells and commits what was read; partitions that went to another member meanwhile are left to it."""
-        owned = {number: span for number, span in self.spans.items() if (self.topic, number) in self.consumer.assigned}
+        mine = self.consumer.assignment()
+        owned = {number: span for number, span in self.spans.items() if (self.topic, number) in mine}
         self.spans.clear()
         if not owned:
             return
@@ -74,7 +74,8 @@ class Member:
 def main() -> None:
     worker = Worker()
     bootstrap, topic, group, rate = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-    with Consumer(bootstrap, group=group, session_timeout_ms=SESSION_TIMEOUT_MS) as consumer:
+    settings = {"group_id": group, "session_timeout_ms": SESSION_TIMEOUT_MS, "auto_offset_reset": "earliest", "enable_auto_commit": False}
+    with Consumer({"bootstrap_servers": bootstrap, **settings}) as consumer:
         member = Member(worker, consumer, topic)
         begun = committed = time.monotonic()
         read = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from examples.flights.source import departures
 from examples.flights.worker import Worker
-from fastlog.client.confluent import Producer
+from fastlog.client import Producer
 
 TELL_EVERY_S = 0.1
 
@@ -18,7 +18,7 @@ def main() -> None:
     events = departures(flights)
     worker.tell("ready", events=len(events))
     # acks=all and idempotence are the defaults: every acknowledged record is on stable storage, once.
-    producer = Producer(bootstrap, config={"linger.ms": "5"})
+    producer = Producer(bootstrap_servers=bootstrap)
     begun = told = time.monotonic()
     checksum = size = keyless = 0
     for event in events:
@@ -28,11 +28,12 @@ def main() -> None:
         keyless += event.key is None
         if time.monotonic() - told > TELL_EVERY_S:
             told = time.monotonic()
-            worker.tell("progress", count=producer.delivered)
+            worker.tell("progress", count=producer.metrics()["records_acknowledged"])
         if worker.stopping:
             return
     producer.flush(120)
-    worker.tell("done", count=producer.delivered, keyless=keyless, bytes=size, checksum=checksum, seconds=time.monotonic() - begun)
+    count = producer.metrics()["records_acknowledged"]
+    worker.tell("done", count=count, keyless=keyless, bytes=size, checksum=checksum, seconds=time.monotonic() - begun)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ def test_follow_prints_what_comes_and_ends_on_interrupt(bootstrap: str, run: Run
 
 def test_groups(run: Run, fresh_name: str) -> None:
     run("topic", "create", fresh_name, "-p", "2")
-    run("produce", fresh_name, given=b"".join(b"%d\n" % i for i in range(200)))
+    for p in range(2):
+        run("produce", fresh_name, "-p", str(p), given=b"".join(b"%d\n" % i for i in range(p * 100, p * 100 + 100)))
     first = run("consume", fresh_name, "-g", fresh_name, "-n", "80").stdout.split()
     rest = run("consume", fresh_name, "-g", fresh_name).stdout.split()
     assert sorted(int(v) for v in first + rest) == list(range(200))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fastlog.cli import consume, main, options, output, produce
-from fastlog.client.confluent import Record
+from fastlog.client import Record
 from tests.support.process import fastlog_command, free_port
 
 
@@ -82,7 +82,7 @@ def test_json_goes_round() -> None:
         (b"", bytes(range(256)), [("a", b"1"), ("a", None), ("bin", b"\xff")]),
         ("ключ".encode(), "🚀".encode(), []),
     ):
-        record = Record("t", 3, 7, 1_700_000_000_000, "create", key, value, headers)
+        record = Record("t", 3, 7, 1_700_000_000_000, key, value, headers)
         line = json.dumps(consume.as_json(record)).encode()
         (made,) = produce._from_stream(io.BytesIO(line + b"\n"), "stdin", _arguments("--input", "json"))
         assert (made.key, made.value, made.headers, made.timestamp) == (key, value, headers, record.timestamp)

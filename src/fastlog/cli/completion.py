@@ -26,6 +26,6 @@ def _completion(args: argparse.Namespace, root: argparse.ArgumentParser) -> int:
     try:
         import shtab
     except ImportError:
-        raise ClientError("SHTAB_MISSING", "completion needs shtab; install it with: pip install 'fastlog-broker[client]'") from None
+        raise ClientError("SHTAB_MISSING", "completion needs shtab; install it with: pip install 'fastlog-broker[completion]'") from None
     print(shtab.complete(root, args.shell))
     return output.OK

@@ -22,7 +22,8 @@ from fastlog.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fastlog.client.confluent import Consumer, Partition, Record
+    from fastlog.client import Consumer, Record
+    from fastlog.client.admin import Partition
 
 FIELDS = ("partition", "offset", "time", "key", "value", "headers")
 
@@ -68,7 +69,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _consume(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin, Consumer
+    from fastlog.client import Admin, Consumer
 
     if args.group and (args.partition or args.until):
         output.complain("--partition and --until do not go with --group, which shares the partitions out")
@@ -85,7 +86,7 @@ def _consume(args: argparse.Namespace) -> int:
         if args.start and args.start.kind not in ("start", "end"):
             output.complain("in a group, --from is start or end, where nothing is committed yet; `fastlog group reset` moves a group")
             return output.USAGE
-        with Consumer(args.bootstrap, group=args.group, start=start, config=dict(args.client_set)) as consumer:
+        with Consumer(_settings(args), group_id=args.group, auto_offset_reset=start) as consumer:
             consumer.subscribe([topic.name])
             return _print_all(consumer, args, {})
     starts = (args.start or Where("start")).offsets(admin, partitions)
@@ -93,9 +94,16 @@ def _consume(args: argparse.Namespace) -> int:
     wanted = {p: offset for p, offset in starts.items() if p not in ends or offset < ends[p]}
     if not wanted:
         return output.OK
-    with Consumer(args.bootstrap, config=dict(args.client_set)) as consumer:
+    with Consumer(_settings(args)) as consumer:
         consumer.assign(wanted)
         return _print_all(consumer, args, ends)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Offsets are committed when records were printed; what is asked for with -X counts before what is set here."""
+    return {"bootstrap_servers": args.bootstrap, "enable_auto_commit": False, "fetch_max_wait_ms": 250} | {
+        name.replace(".", "_"): value for name, value in args.client_set
+    }
 
 
 def _print_all(consumer: "Consumer", args: argparse.Namespace, ends: "dict[Partition, int]") -> int:

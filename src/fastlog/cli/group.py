@@ -69,7 +69,7 @@ def register(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     groups = Admin(args.bootstrap, timeout_s=args.timeout).groups()
     if args.json:
@@ -82,7 +82,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     group = admin.group(args.group)
@@ -132,8 +132,7 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 def _reset(args: argparse.Namespace) -> int:
-    from fastlog.client import UnknownGroupError
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin, UnknownGroupError
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     committed = admin.group_offsets(args.group)
@@ -168,8 +167,7 @@ def _reset(args: argparse.Namespace) -> int:
 
 
 def _delete(args: argparse.Namespace) -> int:
-    from fastlog.client import UnknownGroupError
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin, UnknownGroupError
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     states = admin.group_states()

@@ -14,7 +14,8 @@ from fastlog.cli import output
 from fastlog.client import ClientError, UnknownGroupError, UnknownTopicError, UnreachableError
 
 if TYPE_CHECKING:
-    from fastlog.client.confluent import Admin, Partition
+    from fastlog.client import Admin
+    from fastlog.client.admin import Partition
 
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
@@ -54,7 +55,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_client_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-X", "--client-set", metavar="KEY=VALUE", action="append", default=[], type=key_value, help="a setting of librdkafka; repeatable"
+        "-X",
+        "--client-set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        type=key_value,
+        help="a setting of the client, by Kafka's name; repeatable",
     )
 
 

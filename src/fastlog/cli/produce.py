@@ -6,14 +6,18 @@ import binascii
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fastlog.cli import output
 from fastlog.cli.options import Commands, add_client_settings, add_command, add_connection, add_json, guarded, key_value
 from fastlog.client import ClientError
+
+if TYPE_CHECKING:
+    from fastlog.client import Delivery
 
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -64,28 +68,38 @@ def register(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _produce(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Producer
+    from fastlog.client import Admin, Producer
 
-    config = {"compression.type": args.compression, "linger.ms": "5"} | dict(args.client_set)
-    producer = Producer(args.bootstrap, acks=args.acks, config=config)
+    Admin(args.bootstrap, timeout_s=args.timeout).close()  # says at once where no broker is; a producer would wait for one
+    config = {"bootstrap_servers": args.bootstrap, "acks": args.acks, "compression_type": args.compression}
+    producer = Producer(config | {name.replace(".", "_"): value for name, value in args.client_set})
     headers = [(name, value.encode()) for name, value in args.header]
     begun = time.monotonic()
-    for record in _records(args):
-        producer.send(
-            args.topic,
-            record.value,
-            record.key,
-            headers=headers + record.headers,
-            partition=record.partition if args.partition < 0 else args.partition,
-            timestamp=args.timestamp or record.timestamp,
-        )
-    producer.flush(max(args.timeout, 15.0))
+    with producer:
+        waiting: deque[Delivery] = deque()
+        for record in _records(args):
+            waiting.append(
+                producer.send(
+                    args.topic,
+                    record.value,
+                    record.key,
+                    headers=headers + record.headers,
+                    partition=None if max(record.partition, args.partition) < 0 else max(record.partition, args.partition),
+                    timestamp=args.timestamp or record.timestamp or None,
+                )
+            )
+            while waiting and waiting[0].done():
+                waiting.popleft().result()
+        producer.flush(max(args.timeout, 15.0))
+        for one in waiting:
+            one.result()
+        said = producer.metrics()
     took = time.monotonic() - begun
+    count, size = said["records_acknowledged"], said["bytes_acknowledged"]
     if args.json:
-        sent = {"records": producer.delivered, "bytes": producer.delivered_bytes, "seconds": round(took, 3)}
-        output.print_json({"topic": args.topic, **sent})
+        output.print_json({"topic": args.topic, "records": count, "bytes": size, "seconds": round(took, 3)})
     elif not args.quiet:
-        output.note(f"{producer.delivered:,} records, {output.human_bytes(producer.delivered_bytes)} to {args.topic} in {took:.2f} s")
+        output.note(f"{count:,} records, {output.human_bytes(size)} to {args.topic} in {took:.2f} s")
     return output.OK
 
 

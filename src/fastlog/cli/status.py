@@ -20,7 +20,7 @@ def register(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     begun = time.monotonic()
     admin = Admin(args.bootstrap, timeout_s=args.timeout)

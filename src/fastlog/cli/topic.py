@@ -56,8 +56,7 @@ def register(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _create(args: argparse.Namespace) -> int:
-    from fastlog.client import ClientError
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin, ClientError
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     created = True
@@ -75,7 +74,7 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     topics = [t for t in admin.topics() if args.internal or not t.internal]
@@ -92,7 +91,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     topic = admin.topic(args.topic)
@@ -132,7 +131,7 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 def _alter(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     if not (args.partitions or args.set or args.unset):
         output.complain("nothing to change: give --partitions, --set or --unset")
@@ -153,7 +152,7 @@ def _alter(args: argparse.Namespace) -> int:
 
 
 def _delete(args: argparse.Namespace) -> int:
-    from fastlog.client.confluent import Admin
+    from fastlog.client import Admin
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     topics = [admin.topic(name) for name in args.topic]

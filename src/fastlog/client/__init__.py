@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fastlog.client.failures import (
     BufferFullError,
     ClientError,
-    ClientMissingError,
     ClientTimeoutError,
     ClosedError,
     ConfigError,
@@ -43,7 +42,6 @@ __all__ = [
     "Admin",
     "BufferFullError",
     "ClientError",
-    "ClientMissingError",
     "ClientTimeoutError",
     "ClosedError",
     "ConfigError",

@@ -79,6 +79,7 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Group:
     name: str
+    kind: str  # the protocol that it uses: "classic" or "consumer" (KIP-848)
     state: str
     protocol: str  # assignor, "" when there are no members
     coordinator: int
@@ -229,14 +230,19 @@ class Admin:
 
     def group_states(self) -> dict[str, str]:
         """All groups, by name, and their state (Empty, Stable, ...)."""
+        return {name: state for name, _, state in self.groups()}
+
+    def groups(self) -> list[tuple[str, str, str]]:
+        """All consumer groups: name, kind ("classic" or "consumer") and state."""
         self._cluster.metadata([])
-        made: dict[str, str] = {}
+        made: list[tuple[str, str, str]] = []
         for node in list(self._cluster.nodes):
             said = self._cluster.call("ListGroups", {}, node=node)
             if said["error_code"]:
                 raise error_for(said["error_code"], "list groups")
-            made.update({g["group_id"]: g["group_state"] for g in said["groups"] if g["protocol_type"] in ("consumer", "")})
-        return dict(sorted(made.items()))
+            found = [g for g in said["groups"] if g["protocol_type"] in ("consumer", "")]
+            made += [(g["group_id"], g["group_type"].lower() or "classic", g["group_state"]) for g in found]
+        return sorted(made)
 
     def _at_coordinator(self, group: str, name: str, message: Message) -> tuple[Message, int]:
         node = self._cluster.coordinator(group)
@@ -244,9 +250,11 @@ class Admin:
 
     def group(self, name: str) -> Group:
         """Raises UnknownGroupError."""
-        existing = self.group_states()
+        existing = {group: kind for group, kind, _ in self.groups()}
         if name not in existing:
             raise UnknownGroupError(name, existing)
+        if existing[name] == "consumer":
+            return self._new_group(name)
         said, node = self._at_coordinator(name, "DescribeGroups", {"groups": [name]})
         found = said["groups"][0]
         if found["error_code"]:
@@ -255,7 +263,25 @@ class Admin:
             Member(m["member_id"], m["client_id"], m["client_host"], m["group_instance_id"], _assigned(m["member_assignment"]))
             for m in found["members"]
         ]
-        return Group(name, found["group_state"], found["protocol_data"], node, members)
+        return Group(name, "classic", found["group_state"], found["protocol_data"], node, members)
+
+    def _new_group(self, name: str) -> Group:
+        """A group of the new protocol (KIP-848)."""
+        said, node = self._at_coordinator(name, "ConsumerGroupDescribe", {"group_ids": [name]})
+        found = said["groups"][0]
+        if found["error_code"]:
+            raise error_for(found["error_code"], f"describe group {name!r}", found["error_message"])
+        members = [
+            Member(
+                m["member_id"],
+                m["client_id"],
+                m["client_host"],
+                m["instance_id"],
+                [TopicPartition(t["topic_name"], n) for t in m["assignment"]["topic_partitions"] for n in t["partitions"]],
+            )
+            for m in found["members"]
+        ]
+        return Group(name, "consumer", found["group_state"], found["assignor_name"], node, members)
 
     def group_offsets(self, name: str) -> dict[Partition, int]:
         """What the group has committed; partitions without a commit are left out."""

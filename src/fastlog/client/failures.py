@@ -17,13 +17,6 @@ class ClientError(Exception):
         self.code = code
 
 
-class ClientMissingError(ClientError, ImportError):
-    """The library behind `fastlog.client.confluent` is not installed."""
-
-    def __init__(self) -> None:
-        super().__init__("CLIENT_MISSING", "this command needs the client library; install it with: pip install 'fastlog-broker[client]'")
-
-
 class UnreachableError(ClientError):
     """No broker answers at the address."""
 

@@ -1,6 +1,6 @@
 # What clientrecords.pyx has for Python; see the docstrings there.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 class Record:
@@ -11,6 +11,16 @@ class Record:
     key: Any
     value: Any
     append_time: bool
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp: int,
+        key: Any,
+        value: Any,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+    ) -> None: ...
     @property
     def headers(self) -> list[tuple[str, bytes | None]]: ...
     @property

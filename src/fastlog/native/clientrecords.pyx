@@ -71,6 +71,14 @@ cdef class Record:
     cdef bytes raw_headers
     cdef readonly bint append_time      # the timestamp is the broker's
 
+    def __init__(self, topic, partition, offset, timestamp, key, value, headers=()):
+        """For tests of what handles records; those of a consumer are made otherwise."""
+        from fastlog.native.clientproducer import encode_headers
+
+        self.topic, self.partition, self.offset, self.timestamp = topic, partition, offset, timestamp
+        self.key, self.value = key, value
+        self.raw_headers = encode_headers(headers)
+
     @property
     def headers(self) -> list[tuple[str, bytes | None]]:
         """[(name, value), ...]; names that are not UTF-8 have surrogates (PEP 383)."""
