@@ -103,7 +103,7 @@ def test_consumer_groups(bootstrap: str, kafka_classpath: str, fresh_name: str) 
     ]
     assert listed[-1] == "Stable"
     types = java(kafka_classpath, GROUPS, *at, "--list", "--type", "consumer")
-    assert re.search(rf"^{fresh_name}\s+Consumer$", types, re.MULTILINE)
+    assert re.search(rf"^{fresh_name}\s+Consumer\b", types, re.MULTILINE)
     (stated,) = [line.split() for line in java(kafka_classpath, GROUPS, *at, *group, "--state").splitlines() if line.startswith(fresh_name)]
     assert stated[-3:] == ["uniform", "Stable", "1"]
     (who,) = [line.split() for line in java(kafka_classpath, GROUPS, *at, *group, "--members").splitlines() if line.startswith(fresh_name)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastlog.coordinator.settings import GroupSettings, OfGroup, Settings
 from fastlog.protocol.errors import Error
 from tests.coordinator.serving import Served, asynchronous, until
 
@@ -86,3 +87,13 @@ async def test_offsets_are_fetched_by_the_members_epoch() -> None:
         for member, epoch, error in (("a", 1, Error.STALE_MEMBER_EPOCH), ("z", 2, Error.UNKNOWN_MEMBER_ID)):
             with pytest.raises(Exception, match=error.name):
                 await served.service.fetch_offsets("c", None, member, epoch, require_stable=False)
+
+
+def test_a_group_has_settings_of_its_own() -> None:
+    own = {"consumer.session.timeout.ms": 50_000, "consumer.heartbeat.interval.ms": 7_000, "consumer.assignment.interval.ms": 0}
+    settings = GroupSettings(Settings(), lambda _, name: own[name])
+    assert settings.of("c") == OfGroup(50_000, 7_000, 0)
+    own["consumer.heartbeat.interval.ms"] = 8_000
+    settings.forget()
+    assert settings.of("c").heartbeat_ms == 8_000
+    assert GroupSettings(Settings()).of("c") == OfGroup(45_000, 5_000, 1_000)
