@@ -429,3 +429,19 @@ def test_settings_at_the_start_are_checked(values: dict[str, str], why: str) -> 
     with pytest.raises(ConfigError) as caught:
         check_broker_config(values)
     assert str(caught.value) == why
+
+
+def test_a_broker_setting_shows_what_stands_behind_it_only_when_it_is_set(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running(tmp_path, log_retention_minutes="60") as broker:
+
+            async def shown() -> tuple[str | None, list[tuple[str, str, int]]]:
+                config = (await describe(broker, BROKER, "1", ["log.retention.ms"], include_synonyms=True))[2]["log.retention.ms"]
+                return config["value"], [(s["name"], s["value"], s["source"]) for s in config["synonyms"]]
+
+            assert await shown() == (None, [])
+            assert (await alter(broker, BROKER, "1", ("log.retention.ms", SET, "5")))[0] == Error.NONE
+            behind = [("log.retention.minutes", "60", 4), ("log.retention.hours", "168", 5)]
+            assert await shown() == ("5", [("log.retention.ms", "5", 2), *behind])
+
+    asyncio.run(run())

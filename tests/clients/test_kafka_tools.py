@@ -122,3 +122,59 @@ def test_api_versions(bootstrap: str, kafka_classpath: str) -> None:
     said = java(kafka_classpath, API_VERSIONS, "--bootstrap-server", bootstrap)
     for name in ("Produce(0): 0 to 13", "Fetch(1): 4 to ", "Metadata(3): 0 to 13", "ApiVersions(18): 0 to "):
         assert name in said
+
+
+LOG_DIRS = "org.apache.kafka.tools.LogDirsCommand"
+FEATURES = "org.apache.kafka.tools.FeatureCommand"
+QUORUM = "org.apache.kafka.tools.MetadataQuorumCommand"
+REASSIGN = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+ELECTION = "org.apache.kafka.tools.LeaderElectionCommand"
+
+
+def test_quotas(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
+    at = ("--bootstrap-server", bootstrap, "--entity-type", "clients", "--entity-name", fresh_name)
+    java(kafka_classpath, CONFIGS, *at, "--alter", "--add-config", "producer_byte_rate=1024,request_percentage=12.5")
+    shown = java(kafka_classpath, CONFIGS, *at, "--describe")
+    assert f"Quota configs for client-id '{fresh_name}' are " in shown
+    assert {"producer_byte_rate=1024.0", "request_percentage=12.5"} <= set(re.split(r"[, \n]+", shown))
+    java(kafka_classpath, CONFIGS, *at, "--alter", "--delete-config", "producer_byte_rate,request_percentage")
+    assert "producer_byte_rate" not in java(kafka_classpath, CONFIGS, *at, "--describe")
+
+
+def test_log_dirs_and_reassignments(bootstrap: str, kafka_classpath: str, fresh_name: str, tmp_path: Path) -> None:
+    at = ("--bootstrap-server", bootstrap)
+    java(kafka_classpath, TOPICS, *at, "--create", "--topic", fresh_name, "--partitions", "2")
+    described = json.loads(java(kafka_classpath, LOG_DIRS, *at, "--describe", "--topic-list", fresh_name).splitlines()[-1])
+    (broker,) = described["brokers"]
+    assert {p["partition"] for d in broker["logDirs"] for p in d["partitions"]} == {f"{fresh_name}-0", f"{fresh_name}-1"}
+    assert {d["error"] for d in broker["logDirs"]} == {None}
+    wanted = {"version": 1, "partitions": [{"topic": fresh_name, "partition": p, "replicas": [broker["broker"]]} for p in (0, 1)]}
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(wanted))
+    said = java(kafka_classpath, REASSIGN, *at, "--execute", "--reassignment-json-file", plan)
+    assert f"Successfully started partition reassignments for {fresh_name}-0,{fresh_name}-1" in said
+    said = java(kafka_classpath, REASSIGN, *at, "--verify", "--reassignment-json-file", plan)
+    assert f"Reassignment of partition {fresh_name}-1 is completed." in said
+
+
+@pytest.mark.long
+def test_a_cluster_of_one(bootstrap: str, kafka_classpath: str, fresh_name: str) -> None:
+    at = ("--bootstrap-server", bootstrap)
+    assert re.search(r"metadata.version\s.*FinalizedVersionLevel: 4.3-IV0", java(kafka_classpath, FEATURES, *at, "describe"))
+    assert "metadata.version was upgraded to 30" in java(kafka_classpath, FEATURES, *at, "upgrade", "--feature", "metadata.version=30")
+    status = java(kafka_classpath, QUORUM, *at, "describe", "--status")
+    assert re.search(r"LeaderId:\s+1\n", status)
+    assert re.search(r'CurrentVoters:\s+\[\{"id": 1, "endpoints"', status)
+    java(kafka_classpath, ELECTION, *at, "--election-type", "preferred", "--all-topic-partitions")
+    for kind, name, setting in (
+        ("brokers", "1", "log.retention.ms=100000000"),
+        ("groups", fresh_name, "consumer.session.timeout.ms=50000"),
+        ("client-metrics", fresh_name, "interval.ms=10000"),
+    ):
+        entity = (*at, "--entity-type", kind, "--entity-name", name)
+        java(kafka_classpath, CONFIGS, *entity, "--alter", "--add-config", setting)
+        assert setting in java(kafka_classpath, CONFIGS, *entity, "--describe")
+        java(kafka_classpath, CONFIGS, *entity, "--alter", "--delete-config", setting.partition("=")[0])
+        assert setting not in java(kafka_classpath, CONFIGS, *entity, "--describe")
+    loggers = (*at, "--entity-type", "broker-loggers", "--entity-name", "1")
+    assert re.search(r"root=\w+ sensitive=false", java(kafka_classpath, CONFIGS, *loggers, "--describe"))

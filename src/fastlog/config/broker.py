@@ -208,9 +208,14 @@ _FIXED: Final = (
 
 
 def _default_of(topic_key: str, name: str, *, unset: bool = False) -> Key:
-    """The broker's setting `name` that gives a topic setting its default: same type and bounds, same default or (unset) none."""
+    """The broker's setting `name` that gives a topic setting its default: same type and bounds, same default or (unset) none.
+
+    Of one without a default, the settings that count in its place are its synonyms.
+    """
     key = TOPIC_KEYS[topic_key]
-    return Key(name, key.type, None if unset else key.default, f"{topic_key} of topics that do not say.", key.check, mode=Mode.CLUSTER)
+    others = tuple((other, 1) for other, _ in key.synonyms if other != name) if unset else ()
+    doc = f"{topic_key} of topics that do not say."
+    return Key(name, key.type, None if unset else key.default, doc, key.check, others, Mode.CLUSTER)
 
 
 _DEFAULTS: Final = (

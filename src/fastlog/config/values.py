@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 from fastlog.config.broker import BROKER_KEYS
@@ -54,9 +55,13 @@ class Layers:
                 yield Found(name, default, Source.DEFAULT, factor)
 
     def broker(self, name: str) -> list[Found]:
-        """All places that give a broker setting a value, the one that counts first; empty: it has none."""
+        """All places that give a broker setting a value, the one that counts first; empty: it has none.
+
+        One without a default is not set by a setting in another unit that stands behind it (log.retention.ms by log.retention.hours).
+        """
         key = BROKER_KEYS[name]
-        return list(self.sources({name: 1, **dict(key.synonyms)}))
+        found = self.sources({name: 1, **dict(key.synonyms)})
+        return list(found if key.default is not None else dropwhile(lambda one: one.name != name, found))
 
     def value(self, name: str) -> Any:
         """A broker setting's value, or None."""
