@@ -42,6 +42,7 @@ def test_life_of_a_topic(run: Run, fresh_name: str) -> None:
     found = as_json(run("topic", "describe", fresh_name, "--json"))
     assert [p["partition"] for p in found["partitions"]] == [0, 1, 2]
     assert {s["name"]: s["value"] for s in found["settings"]} == {"max.message.bytes": "2000000"}
+    assert found["durability"].startswith("acks=all is on stable storage")
     every = {s["name"]: s["value"] for s in as_json(run("topic", "describe", fresh_name, "--all", "--json"))["settings"]}
     assert every["retention.ms"] == "604800000"
     assert {"name": fresh_name, "partitions": 3, "records": 0, "internal": False} in as_json(run("topic", "list", "--json"))

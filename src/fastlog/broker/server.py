@@ -432,7 +432,17 @@ def _read_arenas(directory: Path) -> list[str]:
     except ValueError as error:
         log.warning("%s is damaged (%s): what a killed process left in memory can't be found", directory / ARENAS, error)
         return []
-    return [str(path) for path in found if os.path.lexists(str(path))]
+    left = []
+    for path in map(str, found):
+        if os.path.lexists(path):
+            left.append(path)
+            continue
+        log.warning(
+            "%s is gone (a restart of the machine or its container, a logout, or someone cleaned up): records acknowledged with acks=1"
+            " that were only there are lost; acks=all records are on the disk",
+            path,
+        )
+    return left
 
 
 def _write_arenas(directory: Path, arenas: Sequence[str]) -> None:

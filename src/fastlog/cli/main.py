@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "produce": ("fastlog.cli.produce", "send records"),
     "consume": ("fastlog.cli.consume", "read records"),
     "group": ("fastlog.cli.group", "list, describe, reset and delete consumer groups"),
+    "log": ("fastlog.cli.log", "check, dump and copy the files of logs"),
     "completion": ("fastlog.cli.completion", "print a completion script for a shell"),
 }
 EXAMPLES = """\

@@ -92,10 +92,13 @@ def _list(args: argparse.Namespace) -> int:
 
 def _describe(args: argparse.Namespace) -> int:
     from fastlog.client import Admin
+    from fastlog.config.durability import describe_durability
 
     admin = Admin(args.bootstrap, timeout_s=args.timeout)
     topic = admin.topic(args.topic)
-    settings = [s for s in admin.topic_settings(args.topic) if args.all or s.source.startswith("dynamic topic")]
+    effective = list(admin.topic_settings(args.topic))
+    durability = describe_durability({s.name: s.value for s in effective})
+    settings = [s for s in effective if args.all or s.source.startswith("dynamic topic")]
     online = [(topic.name, p.number) for p in topic.partitions if p.leader >= 0]
     starts, ends = admin.start_offsets(online), admin.end_offsets(online)
     if args.json:
@@ -111,7 +114,8 @@ def _describe(args: argparse.Namespace) -> int:
             for p in topic.partitions
         ]
         described = [{"name": s.name, "value": s.value, "source": s.source} for s in settings]
-        output.print_json({"name": topic.name, "internal": topic.internal, "partitions": partitions, "settings": described})
+        document = {"name": topic.name, "internal": topic.internal, "durability": durability}
+        output.print_json(document | {"partitions": partitions, "settings": described})
         return output.OK
     rows = []
     for p in topic.partitions:
@@ -122,6 +126,8 @@ def _describe(args: argparse.Namespace) -> int:
             rows.append((p.number, p.leader, -1, -1, 0))
             output.complain(f"partition {p.number} is offline: {p.error or 'no leader'}")
     output.print_table(["PARTITION", "LEADER", "START", "END", "RECORDS"], rows)
+    print()
+    print(f"durability: {durability}")
     if settings:
         print()
         output.print_table(["SETTING", "VALUE", "FROM"], [(s.name, "(hidden)" if s.value is None else s.value, s.source) for s in settings])

@@ -1,0 +1,117 @@
+"""`fastlog log`: damage is found wherever it is, and a log that is being written can be copied for Kafka's tools."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import random
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastlog.native.logtool import LocalStore
+from fastlog.storage.directory import CLEAN, LOCK
+from fastlog.storage.epochs import Epochs
+from fastlog.storage.inspect import check, snapshot
+from tests.storage.build import Expected, batch
+from tests.support.process import fastlog_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fill(path: Path, *, batches: int = 120) -> tuple[LocalStore, Expected]:
+    store = LocalStore(memory=4 << 20)
+    log = store.open(path, segment_bytes=20_000, index_interval_bytes=1000)
+    expected = Expected()
+    for i in range(batches):
+        data = batch(1, 300, timestamp=4_102_444_800_000 + i, producer_id=5, producer_epoch=0, base_sequence=i)
+        expected.add(data)
+        log.append(data)
+    epochs = Epochs()
+    epochs.assign(0, 0)
+    epochs.save(str(path))
+    return store, expected
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A data directory with one partition, shut down cleanly."""
+    store, _ = fill(tmp_path / "orders-0")
+    store.close()
+    (tmp_path / CLEAN).touch()
+    return tmp_path
+
+
+def test_what_is_whole_is_called_so(closed: Path) -> None:
+    assert list(check(closed)) == []
+    assert list(check(closed / "orders-0")) == []
+
+
+@pytest.mark.parametrize("kind", [".log", ".index", ".timeindex", ".snapshot"])
+def test_a_flipped_bit_is_found_anywhere(closed: Path, kind: str) -> None:
+    rng = random.Random(3)
+    files = [path for path in sorted((closed / "orders-0").glob("*" + kind)) if path.stat().st_size]
+    assert files
+    for _ in range(60):
+        path = rng.choice(files)
+        data = path.read_bytes()
+        bit = rng.randrange(len(data) * 8)
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        found = list(check(closed))
+        assert found, f"bit {bit % 8} of byte {bit // 8} of {path.name}"
+        if kind != ".log":
+            assert {problem.file for problem in found} == {path.name}
+        path.write_bytes(data)
+
+
+def test_the_command_says_where(closed: Path) -> None:
+    path = sorted((closed / "orders-0").glob("*.log"))[1]
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 4
+    path.write_bytes(data)
+    done = subprocess.run([*fastlog_command(), "log", "check", str(closed), "--json"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert (problem["partition"], problem["file"]) == ("orders-0", path.name)
+    assert problem["byte"] <= 1000 < problem["byte"] + 400
+    assert problem["offset"] == int(path.stem) + problem["byte"] // (len(batch(1, 300)))
+    text = subprocess.run([*fastlog_command(), "log", "check", str(closed)], capture_output=True, timeout=60, check=False).stdout
+    assert text.startswith(b"topic orders partition 0: offset %d, " % problem["offset"])
+
+
+def test_dump_prints_batches_and_records(closed: Path) -> None:
+    path = sorted((closed / "orders-0").glob("*.log"))[1]
+    command = [*fastlog_command(), "log", "dump", str(path), "--records", "--json"]
+    lines = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.splitlines()
+    first = json.loads(lines[0])
+    assert (first["position"], first["base_offset"], first["crc_ok"]) == (0, int(path.stem), True)
+    assert [record["offset"] for record in first["records"]] == [int(path.stem)]
+
+
+def test_a_log_that_is_written_is_checked_and_copied(tmp_path: Path) -> None:
+    """Its active segment has zeroes past the end; a copy has none."""
+    store, expected = fill(tmp_path / "orders-0", batches=100)
+    with store, (tmp_path / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert list(check(tmp_path)) == []
+        assert snapshot(tmp_path / "orders-0", tmp_path / "copy") == 100
+    copied = b"".join(path.read_bytes() for path in sorted((tmp_path / "copy").glob("*.log")))
+    assert copied == expected.bytes_from(0)
+
+
+@pytest.mark.java
+@pytest.mark.timeout(300)
+def test_kafka_reads_a_copy_of_an_active_segment(tmp_path: Path, kafka_classpath: str) -> None:
+    store, _ = fill(tmp_path / "orders-0", batches=100)
+    with store:
+        snapshot(tmp_path / "orders-0", tmp_path / "copy")
+    files = ",".join(str(path) for path in sorted((tmp_path / "copy").glob("*.log")))
+    command = ["java", "-cp", kafka_classpath, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("baseOffset:") == 100
+    assert "isvalid: false" not in done.stdout
