@@ -13,7 +13,17 @@ from fastlog.protocol.messages import API_BY_NAME, Message, decode_response, enc
 ANSWER_MAX = 256 << 20
 SOFTWARE = "fastlog"
 # Requests are written as these versions at most: later ones name topics by ids, or say what is said elsewhere.
-NEWEST = {"Metadata": 12, "FindCoordinator": 3, "OffsetCommit": 8, "OffsetFetch": 7, "DeleteTopics": 5, "Fetch": 12}
+NEWEST = {
+    "Metadata": 12,
+    "FindCoordinator": 3,
+    "OffsetCommit": 8,
+    "OffsetFetch": 7,
+    "DeleteTopics": 5,
+    "Fetch": 12,
+    "AddPartitionsToTxn": 3,
+    "EndTxn": 4,
+    "TxnOffsetCommit": 4,
+}
 
 
 def parse_address(text: str) -> tuple[str, int]:

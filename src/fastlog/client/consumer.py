@@ -19,6 +19,7 @@ from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClosedError, ConfigError, UnreachableError
 from fastlog.client.group import Membership, State
 from fastlog.client.records import OffsetAndTimestamp, TopicPartition
+from fastlog.client.transactions import GroupMetadata
 
 log = logging.getLogger("fastlog.client")
 
@@ -320,6 +321,14 @@ class Consumer(ConsumerCore):
         asked = [TopicPartition(*p) for p in partitions]
         found = self._group().committed(list(asked))
         return {p: found[p][0] if p in found else None for p in asked}
+
+    def group_metadata(self) -> GroupMetadata:
+        """For `Producer.send_offsets_to_transaction`."""
+        member = self._group()
+        known = member.generation >= 0
+        return GroupMetadata(
+            member.group, member.generation, member.member_id if known else "", self.settings["group_instance_id"] if known else None
+        )
 
     def _group(self) -> Membership:
         """The membership; one that never joins where the consumer only commits."""

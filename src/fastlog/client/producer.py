@@ -16,6 +16,7 @@ from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
 from fastlog.client.records import Headers, RecordMetadata
+from fastlog.client.transactions import GroupMetadata, Transactions
 
 log = logging.getLogger("fastlog.client")
 
@@ -58,6 +59,11 @@ class Producer(ProducerCore):
             set_["request_timeout_ms"] = max(1, set_["delivery_timeout_ms"] - set_["linger_ms"])
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=set_["request_timeout_ms"] / 1000)
         partitioner = set_["partitioner"]
+        ids = set_["transactional_id"]
+        self._transactions = (
+            None if ids is None else Transactions(self, self._cluster, ids, set_["transaction_timeout_ms"], set_["max_block_ms"])
+        )
+        self._transaction_failure: ClientError | None = None
         self._fatal: ClientError | None = None
         self._lock = threading.Lock()
         self._callback_thread: threading.Thread | None = None
@@ -83,7 +89,6 @@ class Producer(ProducerCore):
             "value_serializer": set_["value_serializer"],
             "partition_of": partitioner if callable(partitioner) else None,
         }
-        ids = set_["transactional_id"]
         self._start(core, set_["client_id"].encode(), None if ids is None else ids.encode(), RecordMetadata)
         _open.add(self)
         self._control_thread = threading.Thread(target=self._control, name="fastlog-control", daemon=True)
@@ -219,6 +224,8 @@ class Producer(ProducerCore):
             raise ClosedError("this process is a fork of the one that made the producer; make a new one after the fork")
         if kind == "closed":
             raise self._fatal or ClosedError("the producer is closed")
+        if kind == "transaction":
+            raise error_for(48, "produce", "begin_transaction comes before the first record")
         if kind == "large":
             limit = self.settings["max_request_size"]
             raise error_for(10, "produce", f"a record of {detail} bytes is over max_request_size ({limit})")
@@ -316,8 +323,66 @@ class Producer(ProducerCore):
             raise error_for(said["error_code"], "get a producer id")
         self._set_producer_id(said["producer_id"], said["producer_epoch"])
 
+    # --- transactions
+
+    def _transactional(self) -> Transactions:
+        if self._transactions is None:
+            raise ConfigError("transactions need a transactional_id")
+        if self._is_closed:
+            self._refused("closed")
+        return self._transactions
+
     def _add_partitions(self) -> None:
-        raise NotImplementedError
+        """In the control thread; an error that does not pass ends the transaction's records."""
+        wanted = self._transaction_wanted()
+        if not wanted or self._transactions is None:
+            return
+        try:
+            self._transactions.add_partitions(wanted)
+        except ClientError as error:
+            self._transaction_failure = error
+            self._purge()
+
+    def init_transactions(self) -> None:
+        """Before the first transaction: fences what had this transactional_id before, and aborts what it had left open."""
+        self._transactional().init()
+
+    def begin_transaction(self) -> None:
+        """What is sent from now on belongs together. ClientError (INVALID_TXN_STATE) when a transaction is open already."""
+        transactions = self._transactional()
+        if transactions.open:
+            raise error_for(48, "begin a transaction", "one is open: commit or abort it first")
+        self._transaction_failure = None
+        transactions.open = True
+        self._set_open(True)
+
+    def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: GroupMetadata) -> None:
+        """Commits a consumer's offsets (to read next) with the transaction. `group`: the consumer's `group_metadata()`."""
+        self._transactional().send_offsets(offsets, group)
+
+    def commit_transaction(self, timeout: float | None = None) -> None:
+        """Sends what waits and commits. Raises a record's error, where one failed: abort then."""
+        transactions = self._transactional()
+        if not transactions.open:
+            raise error_for(48, "commit a transaction", "none is open")
+        self.flush(timeout)
+        if self._transaction_failure is not None:
+            raise self._transaction_failure
+        if code := self._transaction_error():
+            raise self._failure(code, "a record of the transaction", -1)
+        self._set_open(False)
+        transactions.end(commit=True)
+
+    def abort_transaction(self) -> None:
+        """Gives up what waits, and what was sent is never seen by read_committed consumers."""
+        transactions = self._transactional()
+        self._set_open(False)
+        failed = bool(self._transaction_error())
+        self._purge()
+        self._flush(self.settings["max_block_ms"] / 1000)
+        transactions.end(commit=False)
+        if failed:  # numbers of records that failed leave gaps: a new epoch begins without them
+            transactions.init()
 
 
 def _whole(column: Any) -> Any:

@@ -266,7 +266,8 @@ cdef class ConsumerCore:
         cdef Place *p = <Place *> c.part
         pthread_mutex_lock(&self.f.lock)
         if p.generation == c.generation:
-            p.taken = offset
+            # where nothing of the partition waits, what was fetched behind it held no records (a transaction's end)
+            p.taken = max(offset, p.position) if offset == c.next_offset and p.buffered == 0 else offset
         pthread_mutex_unlock(&self.f.lock)
 
     def _take_records(self, most: int) -> list:

@@ -596,8 +596,8 @@ cdef void read_part(Fetcher *f, Part *part, bint flexible, Bytes *scratch) noexc
             else:
                 place.buffered -= charged
                 f.buffered -= charged
-                if place.taken >= 0 and f.first == NULL:
-                    place.taken = max(place.taken, c.next_offset)
+                if place.taken == part.offset and place.buffered == 0:     # all before it was read, and here is nothing to read
+                    place.taken = c.next_offset
             if status == READ_CORRUPT or status == READ_MEMORY:
                 place.error = CORRUPT_RECORDS if status == READ_CORRUPT else -1
                 ask(f, ASK_ERROR)

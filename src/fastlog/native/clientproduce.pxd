@@ -61,6 +61,7 @@ cdef struct Part:
     int32_t sequence
     int16_t epochs                  # of our own, on top of the producer's
     bint bump
+    bint proven                     # a batch of this producer and epoch was acknowledged
     bint in_transaction
     bint wants_transaction
     bint active

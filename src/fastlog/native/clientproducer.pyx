@@ -220,6 +220,7 @@ cdef class ProducerCore:
     cdef int64_t _max_block_us
     cdef int64_t _record_max
     cdef bint _closed
+    cdef bint _needs_transaction        # and none is open
 
     def _start(self, settings: dict, client_id: bytes, transactional_id: bytes | None, record_metadata) -> None:
         """Makes the core and starts its thread. `settings`: the fields of Settings."""
@@ -252,6 +253,7 @@ cdef class ProducerCore:
         self._names = []
         self._watches = {}
         self._closed = False
+        self._needs_transaction = made.transactional
         self.shared = Shared()
         self.shared.born = forks
         self.shared.c = core_make(&made, PyBytes_AS_STRING(client_id), <int16_t> len(client_id),
@@ -279,6 +281,8 @@ cdef class ProducerCore:
     cdef inline int32_t handle_of(self, topic) except -1:
         if self.shared.born != forks or self._closed:
             self._refused("forked" if self.shared.born != forks else "closed")
+        if self._needs_transaction:
+            self._refused("transaction")
         found = self._handles.get(topic)
         if found is None:
             found = self._topic_handle(topic)
@@ -686,7 +690,7 @@ cdef class ProducerCore:
             for j in range(self.c.topics[i].n):
                 p = self.c.topics[i].parts[j]
                 p.sequence = p.epochs = 0
-                p.bump = False
+                p.bump = p.proven = False
                 b = p.head
                 while b != NULL:
                     b.sequence = -1
@@ -698,13 +702,13 @@ cdef class ProducerCore:
 
     def _transaction_wanted(self) -> list:
         """(topic, partition) to be added to the transaction."""
-        return self.marked(True)
+        return self.marked()
 
-    def _transaction_partitions(self) -> list:
-        """(topic, partition) in the transaction."""
-        return self.marked(False)
+    def _set_open(self, on: bool) -> None:
+        """A transaction is open, so that records may be sent."""
+        self._needs_transaction = not on
 
-    cdef list marked(self, bint wanted):
+    cdef list marked(self):
         cdef int i, j
         cdef Part *p
         made = []
@@ -712,7 +716,7 @@ cdef class ProducerCore:
         for i in range(self.c.topics_n):
             for j in range(self.c.topics[i].n):
                 p = self.c.topics[i].parts[j]
-                if p.wants_transaction if wanted else p.in_transaction:
+                if p.wants_transaction:
                     made.append((self._names[i], j))
         pthread_mutex_unlock(&self.c.lock)
         return made

@@ -96,7 +96,7 @@ cdef bint expired(Core *c, OutBatch *b, int64_t now, int64_t *next) noexcept nog
 
 cdef void begin_epoch(Part *p) noexcept nogil:
     cdef OutBatch *b = p.head
-    p.bump = False
+    p.bump = p.proven = False
     p.epochs += 1
     p.sequence = 0
     while b != NULL:
@@ -136,6 +136,9 @@ cdef void pick(Core *c, Part *p, int64_t now, int64_t *next) noexcept nogil:
         next[0] = min(next[0], b.retry_us)
         return
     if p.in_flight and b.attempts > 0:          # alone, and before all behind it
+        return
+    # a broker that knows nothing of a producer takes any sequence for its first: a second batch must not overtake the first
+    if p.in_flight and c.set.idempotent and not p.proven:
         return
     if p.bump:
         if p.in_flight:
@@ -362,6 +365,8 @@ cdef void answered(Core *c, OutBatch *b, int16_t error, int64_t offset, int64_t 
     cdef Part *p = <Part *> b.part
     p.in_flight -= 1
     if error == 0 or error == DUPLICATE_SEQUENCE_NUMBER:
+        # of an older epoch it proves nothing
+        p.proven = p.proven or b.producer_epoch == <int16_t> (c.producer_epoch + p.epochs)
         complete(c, b, 0, offset if error == 0 else -1, append_ms)
         return
     if about_leader(error):
