@@ -321,8 +321,9 @@ class Machine:
         elif what < 0.55 and not self.plan.twins:
             log.roll()
         elif what < 0.57:
+            end = log.positions.log_end  # what is parked now may be accepted, and visible, before the flush ended
             log.flush()
-            model.promise(self.now, log.positions.high_watermark, durable=True)
+            model.promise(self.now, end, durable=True)
         elif what < 0.59 and not self.plan.twins and model.end:
             start = rng.randint(0, log.positions.high_watermark)
             model.starts.append((self.now, start))
