@@ -293,6 +293,9 @@ class FakePlane:
         self.events.append(("roll", Path(self.open[topic_id, partition].spec.path).name))
         return Error.NONE
 
+    async def fail_partition(self, topic_id: UUID, partition: int, error: int) -> None:
+        self.open[topic_id, partition].offline = Error.KAFKA_STORAGE_ERROR
+
     async def compactable(self, topic_id: UUID, partition: int) -> int | None:
         return 0
 

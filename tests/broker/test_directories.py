@@ -213,6 +213,7 @@ class _Directory(DataDirectory):
     def __init__(self, name: str, free: int) -> None:
         self.id = name
         self.free = free
+        self.failed = None
 
     def free_bytes(self) -> int:
         if self.free < 0:

@@ -94,8 +94,8 @@ class ConfigManager:
             for listener in self._listeners:
                 await listener()
 
-    def log_settings(self, own: Mapping[str, str]) -> LogSettings:
-        """What a topic that sets `own` asks of its logs."""
+    def log_settings(self, own: Mapping[str, str], *, internal: bool = False) -> LogSettings:
+        """What a topic that sets `own` asks of its logs. An internal one may use what is reserved of a disk."""
 
         def value(name: str) -> Any:
             return self.layers.topic_value(name, own)
@@ -112,6 +112,7 @@ class ConfigManager:
             flush_messages=value("flush.messages"),
             flush_ms=value("flush.ms"),
             write_caching=value("write.caching"),
+            disk_reserve=0 if internal else self.get("fastlog.disk.reserve.bytes"),
         )
 
     def batch_rules(self, own: Mapping[str, str]) -> BatchRules:

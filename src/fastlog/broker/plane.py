@@ -31,6 +31,8 @@ class LogSettings:
     flush_messages: int = INT64_MAX
     flush_ms: int = INT64_MAX
     write_caching: bool = False
+    disk_reserve: int = 1 << 30
+    """Free bytes of the disk that the log leaves to others, at most a twentieth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,9 @@ class Plane(Protocol):
 
     async def roll(self, topic_id: UUID, partition: int) -> Error:
         """Begins a new segment, unless the active one is empty."""
+
+    async def fail_partition(self, topic_id: UUID, partition: int, error: int) -> None:
+        """Its disk has failed, with an errno: every request gets KAFKA_STORAGE_ERROR from here on."""
 
     async def compactable(self, topic_id: UUID, partition: int) -> int | None:
         """The offset below which segments are whole on disk and below the last stable offset; None: not open, or offline."""

@@ -34,13 +34,17 @@ class Retention:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._context.configs.get("log.retention.check.interval.ms") / 1000)
-            for topic in list(self._context.topics.all()):
-                try:
-                    await self.check(topic)
-                except (KafkaError, OSError) as error:
-                    log.warning("old segments of topic %s stay for now: %s", topic.name, error)
-                except Exception:
-                    log.exception("looking for old segments of topic %s failed", topic.name)
+            await self.check_all()
+
+    async def check_all(self) -> None:
+        """Drops what topics do not keep; what fails is in the log."""
+        for topic in list(self._context.topics.all()):
+            try:
+                await self.check(topic)
+            except (KafkaError, OSError) as error:
+                log.warning("old segments of topic %s stay for now: %s", topic.name, error)
+            except Exception:
+                log.exception("looking for old segments of topic %s failed", topic.name)
 
     async def check(self, topic: Topic) -> None:
         """Drops what this topic does not keep. Raises KafkaError, OSError."""
@@ -74,6 +78,8 @@ class Retention:
             first_young = found.offset  # what came after `at` was read is above its high watermark: it stays in any case
         elif at.bytes < bytes_max:
             return None
+        if first_young == -1 and at.high_watermark == at.log_end:  # as Kafka does: all of it goes, so that its space is free again
+            await plane.roll(topic.topic_id, index)
         segments = await asyncio.to_thread(list_segments, str(directory.partition_path(topic.name, index)))
         offset = first_kept(segments, at.bytes, at.high_watermark, first_young, bytes_max)
         return offset if offset > at.log_start else None

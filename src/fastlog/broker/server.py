@@ -23,6 +23,7 @@ from fastlog.broker import machine
 from fastlog.broker.cleaner import Cleaner
 from fastlog.broker.configs import ConfigManager
 from fastlog.broker.context import Clock, Cluster, Context, Endpoint
+from fastlog.broker.disks import Disks
 from fastlog.broker.dispatch import Dispatcher
 from fastlog.broker.opening import open_topics
 from fastlog.broker.options import AUTO, OFF
@@ -32,6 +33,7 @@ from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
 from fastlog.metadata.sqlite import open_store
 from fastlog.metadata.store import ABSENT, StoreError
+from fastlog.metadata.topics import PREFIX, decode_topic
 from fastlog.protocol.errors import Error, KafkaError
 from fastlog.storage.directory import DataDirectory, DirectoryError, DiskError, open_directory, random_id
 from fastlog.storage.files import remove_file, replace_file
@@ -54,6 +56,8 @@ METADATA: Final = "fastlog-metadata.db"
 ARENAS: Final = "fastlog-arenas.json"
 """In the first data directory: the arenas in use, so that the next process finds them after a kill."""
 CLUSTER_ID_KEY: Final = "/cluster/id"
+DIRECTORIES_KEY: Final = "/directories"
+"""The id of the data directory that was at each path last."""
 PRODUCER_IDS_KEY: Final = "/producer-ids/next"
 PRODUCER_ID_BLOCK: Final = 1000
 PLANE_LIMITS: Final = (
@@ -111,6 +115,8 @@ class Broker:
         self._directories: list[DataDirectory] = []
         self._retention: Retention | None = None
         self._cleaner: Cleaner | None = None
+        self._disks: Disks | None = None
+        self._missing: dict[Path, str] = {}
         self._kept_relics: list[str] = []
         self.context: Context | None = None
 
@@ -136,8 +142,10 @@ class Broker:
         configs = ConfigManager(store, options.settings, _node_id(options))
         await configs.load()
         node_id = configs.get("node.id")
+        await self._leave_out_unmounted(store)
         for directory in directories:
             await asyncio.to_thread(directory.stamp, cluster_id, node_id)
+        await _note_directories(store, directories)
         listeners = await self._bind()
         relics = _read_arenas(directories[0].path)
         memory = machine.memory_budget() if options.memory is None else machine.Decision(options.memory, "--memory")
@@ -161,6 +169,7 @@ class Broker:
         for directory in directories:
             await asyncio.to_thread(directory.mark_dirty)
         self._topics = topics = TopicManager(plane, store, configs, directories, node_id)
+        topics.missing_directories = list(self._missing)
         opened = await open_topics(topics)
         await self._give_up_relics(relics, plane_facts.arenas, opened)
         endpoints = _endpoints(options, listeners)
@@ -177,10 +186,12 @@ class Broker:
         self._dispatcher = Dispatcher(context)
         self._retention = Retention(context)
         self._cleaner = Cleaner(context)
+        self._disks = Disks(context, self._retention.check_all)
         metrics_port = await self._serve_metrics(*options.metrics) if options.metrics is not None else None
         await plane.accept()
         self._retention.start()
         await self._cleaner.start()
+        self._disks.start()
         return Facts(
             cores=config.cores,
             memory=memory,
@@ -229,6 +240,7 @@ class Broker:
                 if path == paths[0]:
                     raise  # the metadata lie there
                 log.error("%s; its partitions are offline", error)
+                self._missing[path] = str(error)
                 continue
             self._undo.callback(directory.close)
             self._directories.append(directory)
@@ -251,6 +263,27 @@ class Broker:
         cluster_id = random_id()
         await store.write({CLUSTER_ID_KEY: cluster_id.encode()}, {CLUSTER_ID_KEY: ABSENT})
         return store, cluster_id
+
+    async def _leave_out_unmounted(self, store: MetadataStore) -> None:
+        """A new directory where one with partitions was is most likely where a disk should be mounted: nothing is put there."""
+        entry = await store.get(DIRECTORIES_KEY)
+        known: dict[str, str] = json.loads(entry.value) if entry is not None else {}
+        used = {
+            p.directory
+            for entry in await store.range(PREFIX)
+            for p in decode_topic(entry.key.removeprefix(PREFIX), entry.value).partitions
+        }
+        for directory in self._directories[1:]:
+            id_ = known.get(str(directory.path), "")
+            if directory.cluster_id is None and id_ in used:
+                log.error(
+                    "%s is empty, but partitions lie in the data directory that was there (id %s): is its disk mounted? They are offline "
+                    "until it is back; where it is lost, delete their topics and start again",
+                    *(directory.path, id_),
+                )
+                self._missing[directory.path] = "its disk is not mounted"
+        for directory in [directory for directory in self._directories if directory.path in self._missing]:
+            self._directories.remove(directory)
 
     async def _bind(self) -> list[ListenAddress]:
         deadline = time.monotonic() + BIND_WAIT_S
@@ -332,6 +365,11 @@ class Broker:
         if self._cleaner is not None:
             for name, number, counter in self._cleaner.samples():
                 yield Sample(f"fastlog_cleaner_{name}", number, (), counter=counter)
+        if self._disks is not None:
+            for name, path, number in self._disks.samples():
+                yield Sample(f"fastlog_disk_{name}", number, (("directory", str(path)),))
+        for path in self._missing:
+            yield Sample("fastlog_disk_failed", 1, (("directory", str(path)),))
         yield from process_samples()
 
     async def stop(self) -> None:
@@ -344,6 +382,8 @@ class Broker:
             await self._retention.stop()
         if self._cleaner is not None:
             await self._cleaner.stop()
+        if self._disks is not None:
+            await self._disks.stop()
         timeout_ms = context.configs.get("fastlog.shutdown.timeout.ms")
         drained = asyncio.ensure_future(self._plane.drain(timeout_ms))
         await self._transactions.stop()
@@ -354,6 +394,8 @@ class Broker:
         await dispatcher.cancel()
         torn = await self._topics.close()
         for directory in self._directories:
+            if directory.failed is not None:
+                continue
             if directory.id in torn:
                 log.warning("%s is not marked as left in order: the next start looks for the ends of its logs", directory.path)
             else:
@@ -363,6 +405,16 @@ class Broker:
         else:
             await asyncio.to_thread(remove_file, self._directories[0].path / ARENAS)
         await self._undo.aclose()
+
+
+async def _note_directories(store: MetadataStore, directories: Sequence[DataDirectory]) -> None:
+    """Which data directory lies where, so that a start without a disk is told from one with a new disk. Raises StoreError."""
+    entry = await store.get(DIRECTORIES_KEY)
+    before = json.loads(entry.value) if entry is not None else {}
+    now = before | {str(directory.path): directory.id for directory in directories}
+    if now != before:
+        body = json.dumps(now, sort_keys=True).encode()
+        await store.write({DIRECTORIES_KEY: body}, {DIRECTORIES_KEY: entry.revision if entry is not None else ABSENT})
 
 
 async def reserve_producer_ids(store: MetadataStore) -> range:

@@ -55,7 +55,8 @@ INFLATE_MAX = 128 << 20
 LISTENER_SHARD = 0
 CUT_WAIT_S = 1.0
 """How long requests that are told to end may take to do so."""
-CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS, _, ROLL, COMPACTABLE, SWAP, PRODUCERS = range(10)  # LogCtlKind in native/log.pxd
+# LogCtlKind in native/log.pxd
+CLOSE, DELETE, SETTINGS, LEADER_EPOCH, DELETE_RECORDS, _, ROLL, COMPACTABLE, SWAP, PRODUCERS, FAIL = range(11)
 PRODUCER_HEAD, PRODUCER_ENTRY = 10, struct.Struct(">qhiqiqiq")  # a producer snapshot: native/producers.pxd
 
 
@@ -75,6 +76,7 @@ def _settings(settings: LogSettings) -> tuple[Any, ...]:
         settings.flush_messages,
         settings.flush_ms,
         settings.write_caching,
+        settings.disk_reserve,
     )
 
 
@@ -447,6 +449,11 @@ class ShardedPlane:
     async def roll(self, topic_id: UUID, partition: int) -> Error:
         at = self._of(topic_id, partition)
         return Error((await self._control(at, ROLL))[0]) if at is not None else Error.UNKNOWN_TOPIC_OR_PARTITION
+
+    async def fail_partition(self, topic_id: UUID, partition: int, error: int) -> None:
+        at = self._of(topic_id, partition)
+        if at is not None:
+            await self._control(at, FAIL, error)
 
     async def compactable(self, topic_id: UUID, partition: int) -> int | None:
         at = self._of(topic_id, partition)

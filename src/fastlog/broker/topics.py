@@ -25,6 +25,7 @@ from fastlog.storage.placement import Placement, remove_partition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from fastlog.broker.configs import ConfigManager
     from fastlog.broker.plane import Plane
@@ -48,6 +49,8 @@ class TopicManager:
         self, plane: Plane, store: MetadataStore, configs: ConfigManager, directories: Sequence[DataDirectory], node_id: int
     ) -> None:
         self.directories = {directory.id: directory for directory in directories}
+        self.missing_directories: Sequence[Path] = ()
+        """Those that were given and can't be used."""
         self.node_id = node_id
         self.plane = plane
         self.store = store
@@ -217,7 +220,7 @@ class TopicManager:
 
     async def _make(self, topic: Topic) -> None:
         """Makes the partitions that are not yet made, and shows the topic to clients. Raises KafkaError."""
-        rules, settings = self.configs.batch_rules(topic.configs), self.configs.log_settings(topic.configs)
+        rules, settings = self.configs.batch_rules(topic.configs), self.configs.log_settings(topic.configs, internal=topic.internal)
         new = topic.partitions[topic.made :]
         results = await asyncio.gather(*(self.open(topic, partition, create=True) for partition in new))
         for partition, result in zip(new, results, strict=True):
@@ -246,7 +249,7 @@ class TopicManager:
             leader_epoch=partition.epoch,
             create=create,
             clean=directory.clean,
-            settings=self.configs.log_settings(topic.configs),
+            settings=self.configs.log_settings(topic.configs, internal=topic.internal),
         )
         async with self._opening:
             result = await self.plane.open_partition(spec)
@@ -401,7 +404,7 @@ class TopicManager:
 
     async def push(self, topic: Topic) -> None:
         """Tells the data plane what the topic's settings are, unless it knows."""
-        rules, settings = self.configs.batch_rules(topic.configs), self.configs.log_settings(topic.configs)
+        rules, settings = self.configs.batch_rules(topic.configs), self.configs.log_settings(topic.configs, internal=topic.internal)
         if topic.pushed == (rules, settings):
             return
         if topic.pushed is None or topic.pushed[0] != rules:

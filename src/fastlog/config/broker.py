@@ -52,6 +52,15 @@ _FIXED: Final = (
         at_least(0),
     ),
     Key(
+        "fastlog.disk.reserve.bytes",
+        Type.LONG,
+        "1073741824",
+        "Free bytes of each disk that producers leave to deletions, retention, metadata and committed offsets; at most a twentieth of it. "
+        "Produce requests that would need some of it get KAFKA_STORAGE_ERROR.",
+        at_least(0),
+        mode=Mode.CLUSTER,
+    ),
+    Key(
         "fastlog.group.consumer.settling.heartbeat.interval.ms",
         Type.INT,
         "1000",

@@ -13,11 +13,11 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.index cimport index_seal
 from fastlog.native.log cimport (
-    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL, CTL_SETTINGS,
-    CTL_SWAP, Append, Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
+    CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FAIL, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL,
+    CTL_SETTINGS, CTL_SWAP, Append, Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
 )
 from fastlog.native.producers cimport producers_free, producers_init, producers_snapshot, producers_snapshot_bytes
-from fastlog.native.promise cimport append_answer, parked_fail, promise_stable
+from fastlog.native.promise cimport append_answer, log_fail, parked_fail, promise_stable
 from fastlog.native.read cimport leave_starved, reads_fail
 from fastlog.native.recovery cimport Recovery, recovery_free, recovery_run
 from fastlog.native.relics cimport RelicSet
@@ -76,6 +76,8 @@ cdef LogSettings sane(const LogSettings *asked) noexcept nogil:
         v.segment_ms = 1
     if v.segment_jitter_ms < 0:
         v.segment_jitter_ms = 0
+    if v.disk_reserve < 0:
+        v.disk_reserve = 0
     if v.flush_messages < 1:
         v.flush_messages = 1
     return v
@@ -296,6 +298,10 @@ cdef void control_start(LogState *log, LogCtl *c) noexcept nogil:
         return
     if c.kind == CTL_SETTINGS:
         log.settings[0] = sane(&c.settings)
+        answer(c, 0)
+        return
+    if c.kind == CTL_FAIL:
+        log_fail(log, "reaching the disk", <int> c.number)
         answer(c, 0)
         return
     if c.kind == CTL_LEADER_EPOCH:

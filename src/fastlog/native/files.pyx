@@ -12,6 +12,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <stdint.h>
     #include <sys/stat.h>
+    #include <sys/statvfs.h>
     #include <unistd.h>
     enum { FL_ZEROES = 1 << 20 };
     static uint8_t fl_zeroes[FL_ZEROES] __attribute__((aligned(4096)));    /* never written: one shared page of the kernel's */
@@ -31,6 +32,16 @@ cdef extern from *:
         (void) fd;
         return 1;
     }
+    /* Bytes that may be taken of fd's disk when so many, or a twentieth of it if that is less, are to be left free. */
+    static int64_t fl_room(int fd, int64_t reserve)
+    {
+        struct statvfs st;
+        int64_t share;
+        if (fstatvfs(fd, &st))
+            return INT64_MAX;
+        share = (int64_t) (st.f_blocks / 20 * st.f_frsize);
+        return (int64_t) (st.f_bavail * st.f_frsize) - (reserve < share ? reserve : share);
+    }
     static int64_t fl_size_at(const char *path)
     {
         struct stat st;
@@ -42,6 +53,7 @@ cdef extern from *:
     int64_t fl_fsize(int fd) nogil
     bint fl_direct_fits(int fd) nogil
     int64_t fl_size_at(const char *path) nogil
+    int64_t fl_room(int fd, int64_t reserve) nogil
     struct dirent:
         char d_name[256]
     ctypedef struct DIR:
@@ -179,7 +191,12 @@ cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil:
     return file_sync(fd)
 
 
-cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t *got) noexcept nogil:
+cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t reserve, int64_t *got) noexcept nogil:
+    cdef int64_t room = fl_room(fd, reserve) if reserve > 0 else to - from_
+    if room < least - from_:
+        return ENOSPC
+    if room < to - from_:
+        to = least
     while True:
         got[0] = to
         if file_calls.fallocate(fd, 0, from_, to - from_) == 0:

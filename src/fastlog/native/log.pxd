@@ -47,6 +47,7 @@ cdef struct LogSettings:            # Kafka's topic settings of the same names
     int64_t flush_messages          # acks=1 data is flushed after so many messages; 2^63-1: never
     int64_t flush_ms
     bint write_caching              # acks -1 means no more than acks 1
+    int64_t disk_reserve            # free bytes of the disk that the log leaves to others, at most a twentieth of it
 
 cdef struct Log                     # opaque: segments, index, producer state, pending appends
 
@@ -145,6 +146,7 @@ cdef enum LogCtlKind:
     CTL_COMPACTABLE = 7             # result: where the segments end that can be compacted (sealed, and below the last stable offset)
     CTL_SWAP = 8                    # the segments from the one at `number` up to offset `end` give way to the .cleaned files there
     CTL_PRODUCERS = 9               # what is known of producers
+    CTL_FAIL = 10                   # the disk has failed, with errno `number`: the log goes offline
 
 cdef struct LogCtl:
     Partition *part

@@ -41,7 +41,7 @@ cdef int64_t paced(int64_t step, int64_t since_ns, int64_t most) noexcept nogil:
 
 cdef void allocate_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
-    j.error = file_allocate(j.fd, j.from_, j.to, j.least, &j.to)
+    j.error = file_allocate(j.fd, j.from_, j.to, j.least, j.reserve, &j.to)
 
 
 cdef void allocate_done(Job *job) noexcept nogil:
@@ -90,6 +90,7 @@ cdef void runway_need(LogState *log, int64_t need) noexcept nogil:
         j.to = limit
     if j.least <= j.from_:
         j.least = j.to
+    j.reserve = log.settings.disk_reserve
     log.allocating = True
     log.active.preparing += 1
     log.jobs += 1
@@ -180,7 +181,7 @@ cdef void next_run(Job *job) noexcept nogil:
     if j.fd < 0:
         j.error = -j.fd
         return
-    j.error = file_allocate(j.fd, 0, j.to, BLOCK, &j.to)
+    j.error = file_allocate(j.fd, 0, j.to, BLOCK, j.reserve, &j.to)
     if j.least > j.to:
         j.least = j.to
     if not j.error and j.least:
@@ -230,6 +231,7 @@ cdef bint next_segment_ready(LogState *log) noexcept nogil:
     j.to = log.step if log.step < up(log.settings.segment_bytes) else up(log.settings.segment_bytes)
     if log.durable_seen and log.piece <= ZERO_PIECE_MAX:
         j.least = log.zero_step
+    j.reserve = log.settings.disk_reserve
     log.next_busy = True
     log.jobs += 1
     work_submit(log.store.config.pool, log.store.config.home, &j.job, WORK_SOON)

@@ -262,6 +262,7 @@ cdef struct LogJob:                 # work for a log that blocks
     int64_t to
     int64_t least
     int64_t offset
+    int64_t reserve                 # bytes of the disk to be left free
     Index *index
     uint8_t *data
     size_t len

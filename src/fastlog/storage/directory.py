@@ -65,6 +65,8 @@ class DataDirectory:
         """None: not stamped yet."""
         self.clean = (path / CLEAN).exists()
         """Whether it was left in order: the ends of its logs need not be searched for."""
+        self.failed: str | None = None
+        """Why nothing of it is served any more: its disk has failed."""
         self._properties = properties
 
     def stamp(self, cluster_id: str, node_id: int) -> None:

@@ -35,10 +35,10 @@ class Placement:
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks at the free space again. A directory that can't say has none."""
+        """Looks at the free space again. A directory that can't say, or whose disk has failed, has none."""
         for directory in self._directories:
             try:
-                self._free[directory.id] = directory.free_bytes()
+                self._free[directory.id] = directory.free_bytes() if directory.failed is None else 0
             except OSError:
                 self._free[directory.id] = 0
 
@@ -49,7 +49,8 @@ class Placement:
     def choose(self) -> DataDirectory:
         """The directory for the next partition, which it counts there."""
         most = max(self._free.values())
-        roomy = [d for d in self._directories if self._free[d.id] >= most * LOW_SPACE]
+        working = [d for d in self._directories if d.failed is None] or self._directories
+        roomy = [d for d in working if self._free[d.id] >= most * LOW_SPACE]
         chosen = min(roomy, key=lambda d: (self._counts[d.id], -self._free[d.id]))
         self._counts[chosen.id] += 1
         return chosen

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 from fastlog.protocol.errors import Error
+from fastlog.storage.disk import measure
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fastlog.broker.context import Context, RequestContext
     from fastlog.protocol.messages import Message
 
@@ -21,12 +19,15 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     for directory in ctx.topics.directories.values():
         result: dict[str, Any] = {"error_code": Error.NONE, "log_dir": str(directory.path), "topics": _topics(ctx, directory.id, asked)}
         try:
-            total, usable = await asyncio.to_thread(_space, directory.path)
-            result |= {"total_bytes": total, "usable_bytes": usable}
+            if directory.failed is None:
+                space = await asyncio.to_thread(measure, directory.path)
+                result |= {"total_bytes": space.total, "usable_bytes": space.usable}
         except OSError as error:
             ctx.log.warning("the space of %s can't be told: %s", directory.path, error)
+        if "total_bytes" not in result:
             result |= {"error_code": Error.KAFKA_STORAGE_ERROR, "topics": []}
         results.append(result)
+    results += [{"error_code": Error.KAFKA_STORAGE_ERROR, "log_dir": str(path), "topics": []} for path in ctx.topics.missing_directories]
     return {"error_code": Error.NONE, "results": results}
 
 
@@ -43,9 +44,3 @@ def _topics(ctx: Context, directory_id: str, asked: dict[str, set[int]] | None) 
         if partitions:
             topics.append({"name": topic.name, "partitions": partitions})
     return topics
-
-
-def _space(path: Path) -> tuple[int, int]:
-    """Bytes of the file system, and those of them that may be used. Raises OSError."""
-    found = os.statvfs(path)
-    return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail

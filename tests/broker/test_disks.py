@@ -1,0 +1,274 @@
+"""Disks that fill up, fail or are missing, on small real file systems: what stops, what goes on, and what the broker says."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastlog.protocol.errors import Error
+from tests.broker.test_real import Wire
+from tests.support.metrics import total
+from tests.support.process import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.process import Broker
+
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN: from then on everything on the file system fails with EIO
+NOLOGFLUSH = 2
+BODY = os.urandom(60_000)
+
+
+class Disk:
+    """A file system of 64 MB in a file."""
+
+    def __init__(self, image: Path, at: Path) -> None:
+        self.image, self.at = image, at
+        with image.open("wb") as file:
+            file.truncate(64 << 20)
+        at.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
+        self.mount()
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", self.image, self.at], check=True, capture_output=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "-l", self.at], check=False, capture_output=True)
+
+    def fail(self) -> None:
+        fd = os.open(self.at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+        finally:
+            os.close(fd)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    yield from mounted(tmp_path, "disk")
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Disk]:
+    yield from mounted(tmp_path, "other")
+
+
+def mounted(tmp_path: Path, name: str) -> Iterator[Disk]:
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs mkfs.ext4")
+    try:
+        made = Disk(tmp_path / f"{name}.image", tmp_path / name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this host lets nobody mount: {error}")
+    yield made
+    made.unmount()
+
+
+def data_on(disk: Disk, tmp_path: Path) -> str:
+    """The name of a data directory that lies on the disk, while the broker's log does not."""
+    (disk.at / "data").mkdir()
+    (tmp_path / disk.at.name).with_suffix(".data").symlink_to(disk.at / "data")
+    return f"{disk.at.name}.data"
+
+
+def fill(wire: Wire, topic: str) -> int:
+    """Produces until the broker says that there is no room; the number of batches that were taken."""
+    for count in range(3000):
+        answer = wire.produce(topic, [BODY])
+        if answer["error_code"]:
+            assert answer["error_code"] == Error.KAFKA_STORAGE_ERROR
+            return count
+    raise AssertionError("64 MB took more than 180 MB")
+
+
+def taken(wire: Wire, topic: str) -> Callable[[], bool]:
+    return lambda: wire.produce(topic, [BODY])["error_code"] == 0
+
+
+def read_to_end(wire: Wire, topic: str) -> int:
+    """Reads a partition from its start; where it ends."""
+    described = wire.call("Metadata", 9, topics=[{"name": topic}])["topics"][0]
+    assert described["error_code"] == 0
+    offset = high = 0
+    while True:
+        asked = [{"topic": topic, "partitions": [{"partition": 0, "fetch_offset": offset, "partition_max_bytes": 8 << 20}]}]
+        answer = wire.call("Fetch", 11, replica_id=-1, max_wait_ms=0, min_bytes=0, max_bytes=8 << 20, topics=asked)
+        part = answer["responses"][0]["partitions"][0]
+        if part["error_code"] == Error.OFFSET_OUT_OF_RANGE:
+            offset = part["log_start_offset"]
+            continue
+        assert part["error_code"] == 0
+        high = part["high_watermark"]
+        data, at = part["records"] or b"", 0
+        while at + 61 <= len(data) and at + 12 + int.from_bytes(data[at + 8 : at + 12]) <= len(data):
+            offset = int.from_bytes(data[at : at + 8]) + int.from_bytes(data[at + 23 : at + 27]) + 1
+            at += 12 + int.from_bytes(data[at + 8 : at + 12])
+        if offset == high:
+            return offset
+
+
+@pytest.mark.one_engine
+@pytest.mark.root("mounts a small disk")
+@pytest.mark.parametrize("how", ["deletion", "retention", "file"])
+def test_a_full_disk(
+    start_broker: Callable[..., Broker], engine: str, tmp_path: Path, disk: Disk, eventually: Callable[..., None], how: str
+) -> None:
+    """Producers are told, readers, committed offsets and new topics go on; with room again, however it came, producers do too."""
+    metrics = f"127.0.0.1:{free_port()}"
+    settings = ("fastlog.disk.reserve.bytes=8000000", "log.retention.check.interval.ms=200", "offsets.topic.num.partitions=1")
+    args = [part for text in settings for part in ("--set", text)]
+    broker = start_broker(data_on(disk, tmp_path), io=engine, args=[*args, "--metrics", metrics])
+    (disk.at / "file").write_bytes(bytes(16 << 20))
+    wire = Wire(broker.bootstrap)
+    assert wire.create("keep", configs={"segment.bytes": "1048576"})["error_code"] == 0
+    assert wire.create("drop", configs={"segment.bytes": "1048576"})["error_code"] == 0
+    first = fill(wire, "drop") if how == "deletion" else 0
+    kept = fill(wire, "keep")
+    assert first + kept > 100
+    eventually(lambda: total(metrics, "fastlog_disk_full") == 1, 20)
+    assert "is full" in broker.log
+    assert total(metrics, "fastlog_disk_usable_bytes") > 0
+    assert read_to_end(wire, "keep") == kept
+    assert wire.create("new")["error_code"] == 0
+    group = {"group_id": "g", "generation_id_or_member_epoch": -1, "member_id": ""}
+    asked = [{"name": "keep", "partitions": [{"partition_index": 0, "committed_offset": 5}]}]
+    wire.call("FindCoordinator", 3, key="g", key_type=0)
+
+    def committed() -> bool:
+        answer = wire.call("OffsetCommit", 8, **group, topics=asked)
+        return bool(answer["topics"][0]["partitions"][0]["error_code"] == 0)
+
+    eventually(committed, 20)
+    assert wire.produce("keep", [BODY])["error_code"] == Error.KAFKA_STORAGE_ERROR
+    if how == "deletion":
+        assert wire.call("DeleteTopics", 3, topic_names=["drop"], timeout_ms=20_000)["responses"][0]["error_code"] == 0
+    elif how == "retention":
+        entry = {"name": "retention.bytes", "config_operation": 0, "value": "4000000"}
+        resource = {"resource_type": 2, "resource_name": "keep", "configs": [entry]}
+        wire.call("IncrementalAlterConfigs", 0, resources=[resource], validate_only=False)
+    else:
+        (disk.at / "file").unlink()
+    eventually(taken(wire, "keep"), 30)
+    eventually(lambda: total(metrics, "fastlog_disk_full") == 0, 20)
+    assert "has room again" in broker.log
+    assert read_to_end(wire, "keep") > kept
+    wire.close()
+    broker.stop()
+    broker.start()
+    wire = Wire(broker.bootstrap)
+    assert read_to_end(wire, "keep") > kept
+    wire.close()
+    broker.stop()
+
+
+@pytest.mark.one_engine
+@pytest.mark.root("mounts a small disk")
+def test_a_really_full_disk(
+    start_broker: Callable[..., Broker], engine: str, tmp_path: Path, disk: Disk, eventually: Callable[..., None]
+) -> None:
+    """Without a reserve, and with every byte taken by somebody else: still nothing breaks, and it goes on when there is room."""
+    broker = start_broker(data_on(disk, tmp_path), io=engine, args=["--set", "fastlog.disk.reserve.bytes=0"])
+    wire = Wire(broker.bootstrap)
+    assert wire.create("t", configs={"segment.bytes": "1048576"})["error_code"] == 0
+    for _ in range(30):
+        assert wire.produce("t", [BODY])["error_code"] == 0
+    with contextlib.suppress(OSError), (disk.at / "file").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    fill(wire, "t")
+    for _ in range(5):
+        fill(wire, "t")
+        assert wire.create(f"new-{time.monotonic()}")["error_code"] in (0, Error.KAFKA_STORAGE_ERROR)
+    count = read_to_end(wire, "t")
+    assert count >= 30
+    (disk.at / "file").unlink()
+    eventually(taken(wire, "t"), 30)
+    assert read_to_end(wire, "t") > count
+    assert wire.create("later")["error_code"] == 0
+    wire.close()
+    broker.stop()
+
+
+@pytest.mark.one_engine
+@pytest.mark.root("mounts a small disk")
+def test_a_disk_fails(
+    start_broker: Callable[..., Broker], engine: str, tmp_path: Path, disk: Disk, other_disk: Disk, eventually: Callable[..., None]
+) -> None:
+    """Its partitions are offline, those on the other disk go on; so it is after a start without it; with it back, all is there."""
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker(data_on(other_disk, tmp_path), io=engine, args=["--data", str(disk.at / "data"), "--metrics", metrics])
+    wire = Wire(broker.bootstrap)
+    assert wire.create("t", 6)["error_code"] == 0
+    for partition in range(6):
+        assert wire.produce("t", [b"first"], partition=partition)["error_code"] == 0
+    here = {int(p.name.removeprefix("t-")) for p in broker.data.glob("t-*")}
+    there = {int(p.name.removeprefix("t-")) for p in (disk.at / "data").glob("t-*")}
+    assert len(here) == len(there) == 3
+
+    def errors(wire: Wire) -> dict[int, int]:
+        return {partition: wire.produce("t", [b"more"], partition=partition)["error_code"] for partition in range(6)}
+
+    expected = dict.fromkeys(here, 0) | dict.fromkeys(there, int(Error.KAFKA_STORAGE_ERROR))
+    disk.fail()
+    eventually(lambda: total(metrics, "fastlog_disk_failed") == 1, 20)
+    assert "has failed" in broker.log
+    assert errors(wire) == expected
+    dirs = {d["log_dir"]: d for d in wire.call("DescribeLogDirs", 4, topics=None)["results"]}
+    good, bad = dirs[str(broker.data.resolve())], dirs[str(disk.at / "data")]
+    assert (good["error_code"], bad["error_code"]) == (0, Error.KAFKA_STORAGE_ERROR)
+    assert good["total_bytes"] > good["usable_bytes"] > 0
+    assert [len(t["partitions"]) for t in good["topics"]] == [3]
+    assert bad["topics"] == []
+    assert wire.create("new", 4)["error_code"] == 0
+    assert len(list(broker.data.glob("new-*"))) == 4
+    wire.close()
+    broker.stop()
+    disk.unmount()
+    broker.start()  # its mount point is there, and empty
+    assert "is its disk mounted?" in broker.log
+    wire = Wire(broker.bootstrap)
+    after = errors(wire)
+    assert {partition for partition, error in after.items() if error == 0} == here
+    dirs = {d["log_dir"]: d["error_code"] for d in wire.call("DescribeLogDirs", 4, topics=None)["results"]}
+    assert dirs == {str(broker.data.resolve()): 0, str(disk.at / "data"): Error.KAFKA_STORAGE_ERROR}
+    assert total(metrics, "fastlog_disk_failed") == 1
+    wire.close()
+    broker.stop()
+    disk.mount()
+    broker.start()
+    wire = Wire(broker.bootstrap)
+    assert errors(wire) == dict.fromkeys(range(6), 0)
+    wire.close()
+    broker.stop()
+
+
+@pytest.mark.one_engine
+@pytest.mark.root("mounts a small disk")
+def test_a_disk_becomes_read_only(start_broker: Callable[..., Broker], engine: str, disk: Disk, eventually: Callable[..., None]) -> None:
+    """As the kernel remounts a file system with errors: found within seconds, though nobody writes."""
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker("good", io=engine, args=["--data", str(disk.at / "data"), "--metrics", metrics])
+    assert total(metrics, "fastlog_disk_failed") == 0
+    subprocess.run(["mount", "-o", "remount,abort", disk.at], check=False, capture_output=True)
+    if subprocess.run(["touch", disk.at / "x"], check=False, capture_output=True).returncode == 0:
+        subprocess.run(["mount", "-o", "remount,ro", disk.at], check=False, capture_output=True)
+    if subprocess.run(["touch", disk.at / "x"], check=False, capture_output=True).returncode == 0:
+        pytest.skip("this kernel keeps it writable")
+    eventually(lambda: total(metrics, "fastlog_disk_failed") == 1, 30)
+    assert "has failed" in broker.log
+    wire = Wire(broker.bootstrap)
+    assert wire.create("t", 2)["error_code"] == 0
+    assert wire.produce("t", [b"v"], partition=1)["error_code"] == 0
+    wire.close()
+    broker.stop()
