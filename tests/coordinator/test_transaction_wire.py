@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fastlog.protocol.errors import Error
+from fastlog.protocol.records import TRANSACTIONAL, Record, build_batch
 from tests.coordinator.test_wire import Wire, bootstrap, wire
 
 if TYPE_CHECKING:
@@ -182,6 +183,39 @@ def test_ends_that_bump_the_epoch(producer: Producer, topic: str) -> None:
         assert producer.end(not commit, producer_epoch=number) is Error.INVALID_TXN_STATE
         assert producer.end(True) is Error.INVALID_TXN_STATE
         assert producer.end(True, producer_epoch=number + 2) is Error.PRODUCER_FENCED
+
+
+def test_one_transaction_after_the_other(producer: Producer, topic: str, bootstrap: str) -> None:
+    """A producer of version 2 goes on as soon as the end is decided, while the markers of the one before are being written."""
+
+    def produced(connection: Wire, epoch: int) -> Error:
+        batch = build_batch(
+            [Record(0, -1, None, b"x")],
+            timestamp_ms=int(time.time() * 1000),
+            attributes=TRANSACTIONAL,
+            producer_id=producer.id,
+            producer_epoch=epoch,
+            base_sequence=0,
+        )
+        partition = {"index": 0, "records": batch}
+        asked = {"transactional_id": producer.name, "acks": -1, "timeout_ms": 10_000}
+        asked["topic_data"] = [{"name": topic, "partition_data": [partition]}]
+        deadline = time.monotonic() + 30
+        while True:
+            answer = connection.ask("Produce", 12, asked)
+            error = answer["responses"][0]["partition_responses"][0]["error_code"]
+            if error not in {Error.CONCURRENT_TRANSACTIONS, Error.INVALID_PRODUCER_EPOCH} or time.monotonic() > deadline:
+                return Error(error)
+
+    producer.init()
+    who = {"transactional_id": producer.name, "producer_id": producer.id}
+    with Wire(bootstrap) as data:
+        assert produced(data, 0) is Error.NONE
+        for epoch in range(20):
+            producer.wire.send("EndTxn", 5, who | {"producer_epoch": epoch, "committed": epoch % 3 > 0})
+            assert produced(data, epoch + 1) is Error.NONE
+            ended = producer.wire.receive()
+            assert (ended["error_code"], ended["producer_epoch"]) == (Error.NONE, epoch + 1)
 
 
 def test_a_new_producer_fences(producer: Producer, topic: str) -> None:

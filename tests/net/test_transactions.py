@@ -223,17 +223,19 @@ def test_what_no_coordinator_need_be_asked(tmp_path: Path, engine: str) -> None:
     run(test)
 
 
-def test_an_end_that_comes_first_makes_the_answer_void(tmp_path: Path, engine: str) -> None:
-    """The ABA problem of KIP-890: the transaction that was asked about is over when the answer comes."""
+@pytest.mark.parametrize(("version", "epoch", "error"), [(11, 0, Error.INVALID_TXN_STATE), (12, 1, Error.INVALID_PRODUCER_EPOCH)])
+def test_an_end_that_comes_first_makes_the_answer_void(tmp_path: Path, engine: str, version: int, epoch: int, error: Error) -> None:
+    """The ABA problem of KIP-890: the transaction that was asked about is over when the answer comes. From version 12 on an end has an
+    epoch of its own, which tells."""
 
     async def test() -> None:
         async with running(tmp_path, engine) as here:
             with Peer(here.bootstrap) as peer:
-                answer = asyncio.ensure_future(call(peer, "Produce", 12, produce()))
+                answer = asyncio.ensure_future(call(peer, "Produce", version, produce()))
                 check = await here.checks.get()
-                await here.mark(0, 1, 0, commit=False)
+                await here.mark(0, 1, epoch, commit=False, version=1 + epoch)
                 here.plane.txn_checked(check.token, [Error.NONE])
-                assert partition_of(await answer)["error_code"] == Error.INVALID_TXN_STATE
+                assert partition_of(await answer)["error_code"] == error
 
     run(test)
 

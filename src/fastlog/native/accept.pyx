@@ -147,7 +147,7 @@ cdef int16_t check_producer(LogState *log, const Append *a, const ProducerBatch 
         if log.verifications.n:
             asked = verify_find(&log.verifications, a.info.producer_id)
         if a.info.attributes & ATTR_TRANSACTIONAL:
-            may_begin = asked != NULL and asked.guard == a.guard
+            may_begin = a.added or (asked != NULL and asked.guard == a.guard)
     return producers_check(&log.producers, &a.info, may_begin, asked, original)
 
 

@@ -69,6 +69,7 @@ cdef struct Append:
     bint client                     # a client's: begins a transaction only with the guard of `log_ask` (else the broker's own: it may)
     int8_t txn_version              # of a transaction's end, a control batch; from 2 on each has an epoch of its own (KIP-890)
     uint64_t guard
+    bint added                      # the coordinator added the partition to the transaction, which ends in a higher epoch: no guard needed
     int16_t error                   # out: Kafka error code
     int64_t base_offset             # out: of this batch, or of the original when it is a duplicate; -1 on error
     int64_t log_start               # out

@@ -167,6 +167,7 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
         part.append.log_start = -1
         part.append.acks = <signed char> work.acks
         part.append.client = True
+        part.append.added = False
         part.append.data = <uint8_t *> records
         part.length = <uint32_t> length if length > 0 else 0
         if b.bad:
@@ -430,6 +431,9 @@ cdef void verdict(Work *work, const int16_t *errors, int32_t n) noexcept nogil:
     while part != NULL:
         if part.append.guard:
             part.append.error = told(errors[i] if i < n else COORDINATOR_NOT_AVAILABLE, work.request.version)
+            # An answer may have waited for the end of the transaction before, whose marker took the guard away. Where the coordinator
+            # adds, epochs see to what guards are for: after the end of this transaction its epoch is too old here.
+            part.append.added = part.append.error == 0 and work.request.version >= ADDS_PARTITIONS
             if part.append.error == INVALID_TXN_STATE:
                 part.why = b"the partition was not added to the transaction"
             elif part.append.error:

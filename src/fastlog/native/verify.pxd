@@ -3,6 +3,7 @@ Pure: no I/O.
 
 A guard is the number of a question: only a batch that carries the newest one of its producer may begin a transaction, so an answer that
 comes after the transaction was ended (and maybe another one begun elsewhere) begins none. A producer's first batch, or a marker, ends it.
+Producers whose epoch grows with each transaction need none once the coordinator has added the partition: see `Append.added`.
 """
 from libc.stdint cimport int16_t, int32_t, int64_t, uint64_t
 
