@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "storage": {"protocol", "config", "metrics", "metadata", "_core"},
     "coordinator": {"protocol", "config", "metrics"},
     "broker": {"protocol", "config", "metrics", "metadata", "storage", "coordinator", "_core", "_version"},
+    "embedding": set(),  # runs the command, as a process
+    "pytest_plugin": {"embedding", "client"},
     "client": {"protocol", "_core", "_version"},
     "cli": {"broker", "client", "config", "metrics", "metadata", "storage", "protocol", "_version"},
 }

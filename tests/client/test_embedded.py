@@ -1,0 +1,44 @@
+"""A broker for somebody else's tests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastlog
+from fastlog.client import Admin
+from fastlog.embedding import EmbeddedBrokerError
+
+TEST = """
+from fastlog.client import Consumer, Producer
+
+def test_orders(fastlog_broker, fastlog_topic):
+    with Producer(bootstrap_servers=fastlog_broker.bootstrap_servers) as producer:
+        producer.send(fastlog_topic, b"a pear").result(10)
+    with Consumer(bootstrap_servers=fastlog_broker.bootstrap_servers) as consumer:
+        consumer.assign({(fastlog_topic, 0): 0})
+        assert [r.value for r in consumer.poll(1, 20)] == [b"a pear"]
+"""
+
+
+def test_it_runs_and_cleans_up() -> None:
+    with fastlog.embedded({"num.partitions": "5"}) as broker:
+        with Admin(broker.bootstrap_servers) as admin:
+            admin.create_topic("orders")
+            assert len(admin.topic("orders").partitions) == 5
+        assert broker.data.exists()
+    assert broker.process.returncode == 0
+    assert not broker.data.parent.exists()
+
+
+def test_what_does_not_start_is_told() -> None:
+    with pytest.raises(EmbeddedBrokerError, match=r"no\.such\.setting"), fastlog.embedded({"no.such.setting": "1"}):
+        pass
+
+
+def test_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text(TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "fastlog.pytest_plugin", "-p", "no:cacheprovider", "test_orders.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
