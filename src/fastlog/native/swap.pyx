@@ -189,10 +189,16 @@ cdef int swap_finish(const char *path) noexcept nogil:
 # ---- on the shard
 
 cdef int64_t swap_limit(const LogState *log) noexcept nogil:
+    """That a transaction was aborted is known to a compaction from files, which those of segments not yet sealed may not say: all that such
+    a transaction wrote waits, or its records would pass for committed ones and hide older records of their keys."""
     cdef int64_t limit = log.segments[0].base_offset
+    cdef int64_t decided = log.part.at.last_stable
     cdef int32_t i
+    for i in range(log.segments_n):
+        if not log.segments[i].sealed and log.segments[i].aborted_least < decided:
+            decided = log.segments[i].aborted_least
     for i in range(log.segments_n - 1):
-        if not log.segments[i].sealed or log.segments[i + 1].base_offset > log.part.at.last_stable:
+        if not log.segments[i].sealed or log.segments[i + 1].base_offset > decided:
             break
         limit = log.segments[i + 1].base_offset
     return limit
