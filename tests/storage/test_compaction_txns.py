@@ -133,7 +133,7 @@ def test_a_transaction_over_several_segments(open_store: Callable[..., LocalStor
 
 
 def test_what_was_aborted_in_the_active_segment_waits(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
-    """The marker is not in a file yet that a compaction reads: taken for committed, the aborted record would hide the older one of its key."""
+    """No file says so yet: an aborted record that is taken for committed would hide the older one of its key."""
     path = tmp_path / "t-0"
     store = open_store(memory=4 << 20)
     log = store.open(path, segment_bytes=20_000)
@@ -152,6 +152,6 @@ def test_what_was_aborted_in_the_active_segment_waits(open_store: Callable[..., 
     txns.end(1, commit=True)
     log.roll()
     cleaner.run(log, NOW)
-    assert [(r.offset, r.key) for b in txns.batches() for r in b.records if not b.control][0] == (0, b"a")
+    assert next((r.offset, r.key) for b in txns.batches() for r in b.records if not b.control) == (0, b"a")
     assert first not in [b.base_offset for b in txns.batches() if b.records]
     store.close()
