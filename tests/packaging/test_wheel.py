@@ -37,7 +37,8 @@ def test_wheel_serves_in_an_environment_of_its_own(tmp_path: Path) -> None:
 
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-index", wheel], check=True, timeout=100)
+    pinned: list[str | Path] = ["--only-binary=:all:", "--constraint", ROOT / "ci/constraints.txt"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned, wheel], check=True, timeout=200)
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"PATH": "/nowhere"}
     command = [str(tmp_path / "venv/bin/fastlog"), "serve", "--data", "data", "--listen", f"127.0.0.1:{port}", "--memory", "256M"]

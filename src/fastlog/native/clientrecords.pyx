@@ -344,8 +344,29 @@ cdef class RecordBatch:
         return f"RecordBatch(topic={self.topic!r}, partition={self.chunk.number}, records={self.n})"
 
 
-class RecordBatches(list):
-    """A list of RecordBatch that is an Arrow stream: `polars.DataFrame(batches)`, `pyarrow.table(batches)`."""
+class RecordBatches:
+    """A sequence of RecordBatch that is an Arrow stream: `polars.DataFrame(batches)`, `pyarrow.table(batches)`.
+
+    No list and no registered Sequence: both of those look at these before they look for the stream, and take the items for rows.
+    """
+
+    def __init__(self, batches=()):
+        self._batches = list(batches)
+
+    def append(self, batch):
+        self._batches.append(batch)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __getitem__(self, at):
+        return self._batches[at]
+
+    def __iter__(self):
+        return iter(self._batches)
+
+    def __repr__(self):
+        return f"RecordBatches({self._batches!r})"
 
     def __arrow_c_stream__(self, requested_schema=None):
         return stream_of(self)
