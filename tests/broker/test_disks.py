@@ -105,8 +105,9 @@ def read_to_end(wire: Wire, topic: str) -> int:
         asked = [{"topic": topic, "partitions": [{"partition": 0, "fetch_offset": offset, "partition_max_bytes": 8 << 20}]}]
         answer = wire.call("Fetch", 11, replica_id=-1, max_wait_ms=0, min_bytes=0, max_bytes=8 << 20, topics=asked)
         part = answer["responses"][0]["partitions"][0]
-        if part["error_code"] == Error.OFFSET_OUT_OF_RANGE:
-            offset = part["log_start_offset"]
+        if part["error_code"] == Error.OFFSET_OUT_OF_RANGE:  # retention was there
+            first = {"name": topic, "partitions": [{"partition_index": 0, "timestamp": -2}]}
+            offset = wire.call("ListOffsets", 1, replica_id=-1, topics=[first])["topics"][0]["partitions"][0]["offset"]
             continue
         assert part["error_code"] == 0
         high = part["high_watermark"]

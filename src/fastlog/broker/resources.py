@@ -75,11 +75,13 @@ async def alter(ctx: Context, kind: int, name: str, change: Change, *, validate_
 async def _alter_topic(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
     if not name:
         raise KafkaError(Error.INVALID_REQUEST, "Default topic resources are not allowed.")
-    why = why_invalid(name)
-    if why is not None:
-        raise KafkaError(Error.INVALID_TOPIC_EXCEPTION, why)
     topic = ctx.topics.get(name)
-    if topic is None:
+    if topic is None:  # what is wrong with the settings is said first
+        wanted = change({}, TOPIC_KEYS)
+        why = why_invalid(name)
+        if why is not None:
+            raise KafkaError(Error.INVALID_TOPIC_EXCEPTION, why)
+        ctx.topics.check_configs(wanted)
         raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
     await ctx.topics.alter_configs(topic, lambda own: change(own, TOPIC_KEYS), validate_only=validate_only)
 

@@ -272,9 +272,6 @@ cdef void look(FetchWork *work) noexcept nogil:
         find(work, p)
         if p.part == NULL:
             p.error = p.unknown
-            p.high_watermark = -1
-            p.last_stable = -1
-            p.log_start = -1
         else:
             at = &p.part.at
             p.log_start = position_get(&at.log_start)
@@ -291,8 +288,11 @@ cdef void look(FetchWork *work) noexcept nogil:
                 p.visible = p.last_stable if work.committed else p.high_watermark
                 if p.visible > p.offset:
                     some = True
-        if p.error:
+        if p.error:  # where the partition is, is not told with an error
             work.failed = True
+            p.high_watermark = -1
+            p.last_stable = -1
+            p.log_start = -1
         p = p.next
     if some:
         store_stats(work.shard.store, &stats)

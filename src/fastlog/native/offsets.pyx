@@ -255,7 +255,7 @@ cdef void answer(Work *work) noexcept nogil:
         write_i64(&w, part.query.found_ms)
         write_i64(&w, part.query.offset)
         if r.version >= 4:
-            write_i32(&w, part.leader_epoch if part.query.error == 0 else -1)
+            write_i32(&w, part.leader_epoch if part.query.error == 0 and part.query.offset >= 0 else -1)
         wire_put_tags(&w, flexible)
         in_topic -= 1
         if in_topic == 0:

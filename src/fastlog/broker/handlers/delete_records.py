@@ -15,7 +15,7 @@ _HIGH_WATERMARK = -1
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    return {"topics": await asyncio.gather(*(_topic(ctx, topic) for topic in message["topics"]))}
+    return {"topics": await asyncio.gather(*(_topic(ctx, topic) for topic in message["topics"] if topic["partitions"]))}
 
 
 async def _topic(ctx: Context, asked: Message) -> dict[str, Any]:
@@ -29,6 +29,8 @@ async def _topic(ctx: Context, asked: Message) -> dict[str, Any]:
             error = Error.UNKNOWN_TOPIC_OR_PARTITION
         elif topic.internal:
             error = Error.INVALID_TOPIC_EXCEPTION
+        elif "delete" not in ctx.configs.layers.topic_value("cleanup.policy", topic.configs):
+            error = Error.POLICY_VIOLATION
         elif offset < _HIGH_WATERMARK:
             error = Error.OFFSET_OUT_OF_RANGE
         else:

@@ -21,6 +21,8 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     batched = request.version >= 4
     keys: list[str] = message["coordinator_keys"] if batched else [message["key"]]
     error, why = await _find(ctx, request, message["key_type"])
+    if error is Error.NONE:
+        why = "" if batched else "NONE"  # as Kafka says it
     broker = ctx.cluster.broker(request.listener)
     found: Message = _NOBODY if error is not Error.NONE else {name: broker[name] for name in _NOBODY}
     found = found | {"error_code": error, "error_message": why}

@@ -19,6 +19,8 @@ _IDS_FIRST = 12
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     asked = message["topics"]
+    if request.version >= _IDS_FIRST and asked and any(topic["topic_id"] != NO_ID for topic in asked):
+        asked = [topic for topic in asked if topic["topic_id"] != NO_ID]  # beside ids, names do not count
     every = asked is None or (request.version == 0 and not asked)
     if not every and any(_impossible(request.version, topic) for topic in asked):
         return _refused(request.version, asked)
@@ -80,7 +82,8 @@ async def _one(ctx: Context, name: str, operations: int, create: bool) -> dict[s
                 ctx.log.warning("topic %s can't be created for a client that asked for it: %s", name, failure)
                 error = failure.code
     if topic is None:
-        return {"error_code": error, "name": name, "is_internal": name in INTERNAL, "partitions": []}
+        missing = {"error_code": error, "name": name, "is_internal": name in INTERNAL, "partitions": []}
+        return missing | {"topic_authorized_operations": operations}
     return _shown(ctx, topic, operations)
 
 
