@@ -152,7 +152,7 @@ def test_damage_in_an_unsealed_segment_drops_those_behind(open_store: Callable[.
     names = segment_names(path)
     middle = path / names[1]
     (path / names[2]).with_suffix(".snapshot").unlink()  # as if its sealing had not got so far
-    patch(middle, 100, b"\xff")
+    patch(middle, 100, bytes([middle.read_bytes()[100] ^ 1]))
     lost = sum((path / name).stat().st_size for name in names[1:])
     store = open_store()
     log = store.open(path)
