@@ -77,8 +77,9 @@ class Session:
         return any((s["row"], s["broker"], s["pair"]) == (row.name, broker.name, pair) for s in self.samples)
 
     def start(self) -> None:
-        """Starts all brokers. Raises StartError."""
+        """Starts all brokers, each with nothing stored: a run that was killed left its data. Raises StartError."""
         for broker in self.brokers:
+            broker.wipe()
             broker.start()
             self.options.say(f"{broker.name} {broker.pid} on {broker.address} ({broker.version()})")
 

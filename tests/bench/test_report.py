@@ -112,6 +112,19 @@ def test_what_is_measured_is_not_measured_again(document: dict[str, Any], tmp_pa
     assert [session.is_measured(row, session.brokers[0], pair) for pair in range(5)] == [True, True, True, False, False]
 
 
+def test_brokers_start_with_nothing_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed run left would be loaded at each start, and counted as the broker's own memory and time."""
+    session = Session(["fastlog"], Options(tmp_path, 1, 1, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=lambda _: None), lambda: None)
+    (broker,) = session.brokers
+    broker.directory.mkdir()
+    (broker.directory / "left").touch()
+    found: list[bool] = []
+    monkeypatch.setattr(broker, "start", lambda: found.append(broker.directory.exists()))
+    monkeypatch.setattr(type(broker), "pid", 1)
+    session.start()
+    assert found == [False]
+
+
 def test_every_row_is_in_a_group_or_named_and_has_a_load() -> None:
     names = {row.name for row in rows.ROWS}
     assert all(set(group) <= names for group in rows.GROUPS.values())
