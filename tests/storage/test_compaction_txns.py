@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from fastlog._core import DamagedLogError
 from fastlog.protocol.records import Batch, Record, build_batch, iter_batches
 from tests.storage.build import read_all
 from tests.storage.compacting import Cleaner
@@ -154,4 +157,22 @@ def test_what_was_aborted_in_the_active_segment_waits(open_store: Callable[..., 
     cleaner.run(log, NOW)
     assert next((r.offset, r.key) for b in txns.batches() for r in b.records if not b.control) == (0, b"a")
     assert first not in [b.base_offset for b in txns.batches() if b.records]
+    store.close()
+
+
+def test_a_damaged_index_of_aborted_transactions_is_not_believed(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """What it says is not known: records that were aborted might pass for committed ones."""
+    path = tmp_path / "t-0"
+    store = open_store(memory=4 << 20)
+    log = store.open(path, segment_bytes=20_000)
+    cleaner, txns = Cleaner(path, retention_ms=1000), Transactions(log, path)
+    for _ in range(2):
+        txns.write(1, [b"a"])
+        txns.end(1, commit=True)
+        log.roll()
+    log.flush()
+    (path / f"{0:020}.txnindex").write_bytes(b"\0\1" + bytes(32))
+    with pytest.raises(DamagedLogError, match="txnindex"):
+        cleaner.run(log, NOW)
+    assert keys(txns.batches()) == [b"a", b"a"]
     store.close()

@@ -12,12 +12,14 @@ from libc.errno cimport EFBIG, EIO, ENOENT, ENOMEM
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memmove, memset, strdup
+from fastlog.native.aborted cimport (
+    ABORTED_ENTRY, Aborted, AbortedTxn, aborted_add, aborted_decode, aborted_encode, aborted_free, aborted_room,
+)
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport (
-    ATTR_CODEC, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_TRANSACTIONAL, BATCH_HEADER, BatchInfo, CODEC_NONE, PEEK_OK, batch_crc_ok,
-    batch_peek,
+    ATTR_CODEC, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_TRANSACTIONAL, BATCH_HEADER, BatchInfo, CODEC_NONE, Marker, PEEK_OK, batch_crc_ok,
+    batch_marker, batch_peek,
 )
-from fastlog.native.bytes cimport get16, get64
 from fastlog.native.files cimport (
     PATH_MAX_, file_close, file_get, file_open, file_put_at, file_read, file_trim, file_unlink, file_write, path_of,
 )
@@ -52,7 +54,6 @@ cdef enum:
     PIECE = 1048576                 # bytes read and written at once
     SNAPSHOT_MAX = 1073741824       # bytes of a file that is read whole
     SEGMENT_MAX = 2147483647
-    TXN_ENTRY = 34                  # of a .txnindex: version, producer id, first and last offset, last stable offset
     SLICE_NS = 50000000             # slept at once, so that a cancel is seen soon
     DAMAGED = -1                    # outcomes beside errnos
     CANCELLED = -2
@@ -64,16 +65,13 @@ cdef struct Part:                   # a segment of the log
     int64_t next_offset             # where the next one begins
     int64_t size
 
-cdef struct Aborted:                # a transaction that was
-    int64_t producer_id
-    int64_t first_offset
-    int64_t last_offset             # of its marker
+cdef struct Dropped:                # an aborted transaction
+    AbortedTxn txn
     bint met                        # a batch of its was read
-    uint8_t entry[34]
 
 cdef struct Txns:                   # transactions, as batches are read in order
     int32_t next                    # of all the aborted, ordered by first offset: those before it have begun
-    Aborted **aborted               # begun, and their markers not yet read
+    Dropped **aborted               # begun, and their markers not yet read
     int32_t aborted_n
     int64_t *committed              # producers with batches of a transaction that was not aborted, its marker not yet read
     int32_t committed_n
@@ -94,9 +92,7 @@ cdef struct Output:                 # a segment that is written
     int64_t at                      # file position of buf
     Index index
     int64_t last_offset             # of the last batch; -1: none
-    uint8_t *txns
-    size_t txns_n
-    size_t txns_cap
+    Aborted aborted                 # for its .txnindex
 
 cdef struct Work:
     char *path
@@ -109,7 +105,7 @@ cdef struct Work:
     int cancelled
     Sieve sieve
     Producers producers             # at the end of the last part
-    Aborted *all_aborted
+    Dropped *all_aborted
     int32_t all_aborted_n
     Txns txns
     Input input
@@ -230,39 +226,41 @@ cdef int input_batch(Work *w, int64_t at, int64_t offset, const uint8_t **p, Bat
 # ---- transactions
 
 cdef int by_first_offset(const void *a, const void *b) noexcept nogil:
-    cdef int64_t x = (<const Aborted *> a).first_offset
-    cdef int64_t y = (<const Aborted *> b).first_offset
+    cdef int64_t x = (<const Dropped *> a).txn.first_offset
+    cdef int64_t y = (<const Dropped *> b).txn.first_offset
     return -1 if x < y else (1 if x > y else 0)
 
 
 cdef int load_aborted(Work *w, int64_t base_offset) noexcept nogil:
-    """Adds what a segment's .txnindex says; without the file, nothing."""
+    """Adds what a segment's .txnindex says; without the file, nothing. An entry that is half written (of the active one) is left out."""
     cdef char path[PATH_MAX_]
     cdef uint8_t *data = NULL
     cdef size_t n = 0
-    cdef size_t i
-    cdef Aborted *grown
-    cdef Aborted *one
+    cdef Aborted found
+    cdef Dropped *grown
+    cdef int32_t i
     cdef int err
+    memset(&found, 0, sizeof(found))
     path_of(path, w.path, base_offset, ".txnindex")
     err = file_get(path, SNAPSHOT_MAX, &data, &n)
-    if err or n < TXN_ENTRY:
+    if err or n < ABORTED_ENTRY:
         free(data)
         return 0 if err == ENOENT else err
-    grown = <Aborted *> realloc(w.all_aborted, (<size_t> w.all_aborted_n + n // TXN_ENTRY) * sizeof(Aborted))
+    err = aborted_decode(&found, data, n // ABORTED_ENTRY * ABORTED_ENTRY, base_offset)
+    free(data)
+    if err < 0:
+        w.at_offset = base_offset
+        return damaged(w, 0, "a .txnindex that is none")
+    grown = <Dropped *> realloc(w.all_aborted, (<size_t> w.all_aborted_n + <size_t> found.n) * sizeof(Dropped))
     if grown == NULL:
-        free(data)
+        aborted_free(&found)
         return ENOMEM
     w.all_aborted = grown
-    for i in range(n // TXN_ENTRY):
-        one = w.all_aborted + w.all_aborted_n
-        memset(one, 0, sizeof(Aborted))
-        memcpy(one.entry, data + i * TXN_ENTRY, TXN_ENTRY)
-        one.producer_id = <int64_t> get64(one.entry + 2)
-        one.first_offset = <int64_t> get64(one.entry + 10)
-        one.last_offset = <int64_t> get64(one.entry + 18)
+    for i in range(found.n):
+        grown[w.all_aborted_n].txn = found.at[i]
+        grown[w.all_aborted_n].met = False
         w.all_aborted_n += 1
-    free(data)
+    aborted_free(&found)
     return 0
 
 
@@ -278,7 +276,7 @@ cdef int txns_begin(Work *w) noexcept nogil:
     for i in range(w.all_aborted_n):
         w.all_aborted[i].met = False
     if w.all_aborted_n:
-        w.txns.aborted = <Aborted **> calloc(<size_t> w.all_aborted_n, sizeof(Aborted *))
+        w.txns.aborted = <Dropped **> calloc(<size_t> w.all_aborted_n, sizeof(Dropped *))
         if w.txns.aborted == NULL:
             return ENOMEM
     return 0
@@ -287,7 +285,7 @@ cdef int txns_begin(Work *w) noexcept nogil:
 cdef int32_t aborted_of(const Txns *t, int64_t producer_id) noexcept nogil:
     cdef int32_t i
     for i in range(t.aborted_n):
-        if t.aborted[i].producer_id == producer_id:
+        if t.aborted[i].txn.producer_id == producer_id:
             return i
     return -1
 
@@ -295,11 +293,11 @@ cdef int32_t aborted_of(const Txns *t, int64_t producer_id) noexcept nogil:
 cdef void txns_advance(Work *w, int64_t offset, int64_t from_offset) noexcept nogil:
     """Aborted transactions that began at or before `offset`, and did not end before `from_offset`, are under way now."""
     cdef Txns *t = &w.txns
-    cdef Aborted *one
-    while t.next < w.all_aborted_n and w.all_aborted[t.next].first_offset <= offset:
+    cdef Dropped *one
+    while t.next < w.all_aborted_n and w.all_aborted[t.next].txn.first_offset <= offset:
         one = w.all_aborted + t.next
         t.next += 1
-        if one.last_offset >= from_offset and aborted_of(t, one.producer_id) < 0:
+        if one.txn.last_offset >= from_offset and aborted_of(t, one.txn.producer_id) < 0:
             t.aborted[t.aborted_n] = one
             t.aborted_n += 1
 
@@ -331,33 +329,19 @@ cdef int txns_data(Work *w, const BatchInfo *info, int64_t from_offset, bint *ab
     return 0
 
 
-cdef bint is_abort(const uint8_t *p, const BatchInfo *info) noexcept nogil:
-    """Whether a control batch is an abort marker: its record's key is a version and a type, 0 for abort."""
-    cdef const uint8_t *at = p + BATCH_HEADER
-    cdef const uint8_t *end = p + info.size
-    cdef int fields = 0
-    # length, attributes, timestamp delta, offset delta, key length; then the key
-    while fields < 5:
-        while at < end and fields != 1 and at[0] & 0x80:
-            at += 1
-        at += 1
-        fields += 1
-    return at + 4 <= end and get16(at + 2) == 0
-
-
 cdef int txns_control(Work *w, const uint8_t *p, const BatchInfo *info, int64_t from_offset, bint *gone) noexcept nogil:
     """*gone: no record of the marker's transaction is left. An abort marker that stays is noted for the new .txnindex."""
     cdef Txns *t = &w.txns
-    cdef Aborted *one
+    cdef Dropped *one
     cdef Output *out = &w.output
-    cdef uint8_t *grown
+    cdef Marker marker
     cdef int32_t i
     gone[0] = True
     txns_advance(w, info.base_offset + info.last_offset_delta, from_offset)
     if info.count == 0 or info.attributes & ATTR_CODEC != CODEC_NONE:
         gone[0] = info.count == 0
         return 0
-    if is_abort(p, info):
+    if batch_marker(p, <size_t> info.size, &marker) == 0 and not marker.commit:
         i = aborted_of(t, info.producer_id)
         if i < 0:
             return 0
@@ -368,14 +352,9 @@ cdef int txns_control(Work *w, const uint8_t *p, const BatchInfo *info, int64_t 
             return 0
         gone[0] = False
         if out.fd >= 0:
-            if out.txns_n + TXN_ENTRY > out.txns_cap:
-                grown = <uint8_t *> realloc(out.txns, 2 * out.txns_cap + 16 * TXN_ENTRY)
-                if grown == NULL:
-                    return ENOMEM
-                out.txns = grown
-                out.txns_cap = 2 * out.txns_cap + 16 * TXN_ENTRY
-            memcpy(out.txns + out.txns_n, one.entry, TXN_ENTRY)
-            out.txns_n += TXN_ENTRY
+            if aborted_room(&out.aborted, 1) < 0:
+                return ENOMEM
+            aborted_add(&out.aborted, one.txn.producer_id, one.txn.first_offset, one.txn.last_offset, one.txn.last_stable)
         return 0
     for i in range(t.committed_n):
         if t.committed[i] == info.producer_id:
@@ -456,7 +435,7 @@ cdef int output_open(Work *w, int64_t base_offset) noexcept nogil:
     out.used = 0
     out.at = 0
     out.last_offset = -1
-    out.txns_n = 0
+    out.aborted.n = 0
     index_free(&out.index)
     index_init(&out.index, base_offset)
     if out.buf == NULL:
@@ -516,7 +495,10 @@ cdef int output_end(Work *w, int64_t *size) noexcept nogil:
     if err:
         return err
     index_seal(&out.index)
-    data = <uint8_t *> malloc(<size_t> (out.index.offsets_n + out.index.times_n) * TIME_ENTRY + 1)
+    n = <size_t> (out.index.offsets_n + out.index.times_n) * TIME_ENTRY
+    if n < <size_t> out.aborted.n * ABORTED_ENTRY:
+        n = <size_t> out.aborted.n * ABORTED_ENTRY
+    data = <uint8_t *> malloc(n + 1)
     if data == NULL:
         return ENOMEM
     n = <size_t> index_encode_offsets(&out.index, data) * OFFSET_ENTRY
@@ -526,10 +508,10 @@ cdef int output_end(Work *w, int64_t *size) noexcept nogil:
         n = <size_t> index_encode_times(&out.index, data) * TIME_ENTRY
         path_of(path, w.path, out.index.base_offset, ".timeindex.cleaned")
         err = file_put_at(path, data, n, 0)
-    free(data)
-    if not err and out.txns_n:
+    if not err and out.aborted.n:
         path_of(path, w.path, out.index.base_offset, ".txnindex.cleaned")
-        err = file_put_at(path, out.txns, out.txns_n, 0)
+        err = file_put_at(path, data, aborted_encode(&out.aborted, data), 0)
+    free(data)
     return err
 
 
@@ -668,7 +650,7 @@ cdef class Compaction:
         for base in transactions:
             self._check(load_aborted(&self.w, base))
         if self.w.all_aborted_n:
-            qsort(self.w.all_aborted, <size_t> self.w.all_aborted_n, sizeof(Aborted), by_first_offset)
+            qsort(self.w.all_aborted, <size_t> self.w.all_aborted_n, sizeof(Dropped), by_first_offset)
 
     def __dealloc__(self):
         file_close(self.w.input.fd)
@@ -678,7 +660,7 @@ cdef class Compaction:
         free(self.w.all_aborted)
         free(self.w.input.buf)
         free(self.w.output.buf)
-        free(self.w.output.txns)
+        aborted_free(&self.w.output.aborted)
         index_free(&self.w.output.index)
         txns_free(&self.w.txns)
         producers_free(&self.w.producers)
