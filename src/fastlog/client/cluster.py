@@ -52,6 +52,18 @@ class Cluster:
     def connect(self, host: str, port: int) -> Connection:
         return Connection(host, port, client_id=self.client_id, timeout_s=self.timeout_s)
 
+    def link(self, node: int, api: str) -> tuple[int, int]:
+        """A descriptor of a new connection to a broker, the caller's, and the version of `api` to be spoken there. Raises ClientError."""
+        address = self.nodes.get(node)
+        if address is None:
+            raise UnreachableError(f"broker {node}", "its address is not known")
+        made = self.connect(*address)
+        version = made.version(api)
+        if version is None:
+            made.close()
+            raise error_for(35, f"{api} at {made.address}")
+        return made.detach(), version
+
     def connection(self, node: int = -1, channel: str = "") -> Connection:
         """To a broker by its id; -1: to any. Raises UnreachableError."""
         if self._closed:

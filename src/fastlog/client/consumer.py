@@ -16,7 +16,7 @@ from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
 from fastlog.client import config
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
-from fastlog.client.failures import ClientError, ClosedError, ConfigError, UnreachableError
+from fastlog.client.failures import ClientError, ClosedError, ConfigError
 from fastlog.client.group import Membership, State
 from fastlog.client.records import OffsetAndTimestamp, TopicPartition
 from fastlog.client.transactions import GroupMetadata
@@ -492,15 +492,8 @@ class Consumer(ConsumerCore):
 
     def _connect_wanted(self) -> None:
         for node in self._sources_wanted():
-            address = self._cluster.nodes.get(node)
             try:
-                if address is None:
-                    raise UnreachableError(f"broker {node}", "its address is not known")
-                made = self._cluster.connect(*address)
-                version = made.version("Fetch")
-                if version is None:
-                    raise error_for(35, f"Fetch at {made.address}")
-                self._attach(node, made.detach(), version)
+                self._attach(node, *self._cluster.link(node, "Fetch"))
             except ClientError as error:
                 self._unreachable(node)
                 log.warning("%s: broker %d: %s", self.settings["client_id"], node, error)

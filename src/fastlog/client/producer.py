@@ -301,15 +301,8 @@ class Producer(ProducerCore):
 
     def _connect_wanted(self) -> None:
         for node in self._peers_wanted():
-            address = self._cluster.nodes.get(node)
             try:
-                if address is None:
-                    raise UnreachableError(f"broker {node}", "its address is not known")
-                made = self._cluster.connect(*address)
-                version = made.version("Produce")
-                if version is None:
-                    raise error_for(35, f"Produce at {made.address}")
-                self._attach(node, made.detach(), version)
+                self._attach(node, *self._cluster.link(node, "Produce"))
             except ClientError as error:
                 self._unreachable(node)
                 log.warning("%s: broker %d: %s", self.settings["client_id"], node, error)

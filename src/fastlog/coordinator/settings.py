@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ ASSIGNOR_CLASSES: Final = {
     "org.apache.kafka.coordinator.group.assignor.RangeAssignor": "range",
 }
 """How Kafka's configuration files may name the assignors."""
+
+
+def number_of(values: Mapping[str, Any], name: str, default: int) -> int:
+    """A broker config by Kafka's name, or the default where it is not given."""
+    value = values.get(name)
+    return default if value is None else int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,7 @@ class Settings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
         """From broker configs by Kafka's name; those that `values` has not keep Kafka's default."""
-
-        def number(name: str, default: int) -> int:
-            value = values.get(name)
-            return default if value is None else int(value)
-
+        number = partial(number_of, values)
         d = cls()
         return cls(
             session_min_ms=number("group.min.session.timeout.ms", d.session_min_ms),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+from fastlog.coordinator.settings import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,11 +33,7 @@ class Settings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
         """From broker configs by Kafka's name; those that `values` has not keep Kafka's default."""
-
-        def number(name: str, default: int) -> int:
-            value = values.get(name)
-            return default if value is None else int(value)
-
+        number = partial(number_of, values)
         d = cls()
         return cls(
             timeout_max_ms=number("transaction.max.timeout.ms", d.timeout_max_ms),
