@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class Serve:
     """One process; `lines` until it said that it is ready."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        command = [*fastlog_command(), "serve", "--memory", "64M", "--cores", str(min(os.sched_getaffinity(0))), *arguments]
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, under: tuple[str, ...] = ()) -> None:
+        command = [*under, *fastlog_command(), "serve", "--memory", "64M", "--cores", str(min(os.sched_getaffinity(0))), *arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | (env or {}), stdin=subprocess.DEVNULL
         )
@@ -58,8 +59,8 @@ class Serve:
 def serve() -> Iterator[Any]:
     started: list[Serve] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Serve:
-        started.append(Serve(*arguments, env=env))
+    def start(*arguments: str, **how: Any) -> Serve:
+        started.append(Serve(*arguments, **how))
         return started[-1]
 
     yield start
@@ -104,6 +105,32 @@ def test_a_second_broker_on_the_same_address_or_data(serve: Any, tmp_path: Path)
     assert (status, f"can't listen on 127.0.0.1:{port}: Address already in use" in output) == (1, True)
     status, output = serve("--data", f"{tmp_path}/a", "--listen", "127.0.0.1:0").end()
     assert (status, "is locked by process" in output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("nobody.invalid:9092", "can't listen on nobody.invalid:9092: Name or service not known: give another address with --listen"),
+        ("192.0.2.1:9092", "can't listen on 192.0.2.1:9092: Cannot assign requested address: give another address with --listen"),
+    ],
+)
+def test_an_address_that_is_not_here(serve: Any, tmp_path: Path, listen: str, said: str) -> None:
+    status, output = serve("--data", f"{tmp_path}/a", "--listen", listen).end()
+    assert (status, said in output) == (1, True), output
+
+
+def test_an_ipv6_address_is_shown_in_brackets(serve: Any, tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    line = serve("--data", f"{tmp_path}/a", "--listen", "[::1]:0").until("listening")
+    assert re.search(r"listening +\[::1\]:[0-9]+, clients are told \[::1\]:[0-9]+\n", line)
+
+
+def test_few_descriptors_are_warned_of(serve: Any, tmp_path: Path) -> None:
+    broker = serve("--data", f"{tmp_path}/a", "--listen", "127.0.0.1:0", under=("prlimit", "--nofile=500"))
+    assert "only 500 open files are allowed" in broker.until("raise the limit")
 
 
 def test_a_second_signal_ends_at_once(serve: Any, tmp_path: Path) -> None:

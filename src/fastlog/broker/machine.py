@@ -13,6 +13,8 @@ MEMORY_DEFAULT_MAX: Final = 1 << 30
 MEMORY_SHARE: Final = 4
 """By default the budget is this part of what the process may have."""
 SHARDS_MAX: Final = 64
+DESCRIPTORS_FEW: Final = 4096
+"""Fewer open files than these and an operator is warned."""
 ARENA_DIRECTORY: Final = "/dev/shm"  # noqa: S108 - the files in it have unpredictable names and are checked
 SYSTEM_UID_MAX: Final = 999
 """logind removes what ordinary users leave in shared memory when they log out (RemoveIPC), and nothing of these."""

@@ -160,6 +160,11 @@ class Request:
     body: memoryview
 
 
+def host_and_port(host: str, port: int) -> str:
+    """As it is written for people and in settings: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
     """Where to listen: a TCP host and port (0: any free one), or the path of a Unix socket."""
@@ -168,6 +173,9 @@ class ListenAddress:
     host: str | None = None
     port: int = 0
     path: str | None = None
+
+    def __str__(self) -> str:
+        return host_and_port(self.host or "", self.port) if self.path is None else f"unix:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastlog.broker import machine
 from fastlog.broker.notify import notify
+from fastlog.broker.plane import host_and_port
 from fastlog.broker.server import Broker, StartError
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool) -
             log.warning(
                 "%s is not a loopback address, and there is no authentication: whoever reaches it can read and write", listener.name
             )
+    if descriptors < machine.DESCRIPTORS_FEW:
+        log.warning(
+            "only %d open files are allowed: a connection needs one, a partition several; raise the limit (ulimit -n, LimitNOFILE=)",
+            descriptors,
+        )
     # what the start made stays: the collector need not look at it again and again
     gc.collect()
     gc.freeze()
@@ -103,9 +109,8 @@ def describe(facts: Facts, descriptors: int) -> list[tuple[str, str]]:
     opened = facts.opened
     rows = []
     for listener in facts.listeners:
-        at = f"unix:{listener.path}" if listener.path is not None else f"{listener.host}:{listener.port}"
         told = facts.endpoints[listener.name]
-        rows.append(("listening", f"{at}, clients are told {told.host}:{told.port}"))
+        rows.append(("listening", f"{listener}, clients are told {host_and_port(told.host, told.port)}"))
     cores = ",".join(map(str, facts.cores))
     rows += [
         ("engine", f"{facts.plane.io} ({facts.plane.io_why})"),

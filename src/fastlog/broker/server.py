@@ -27,7 +27,7 @@ from fastlog.broker.disks import Disks
 from fastlog.broker.dispatch import Dispatcher
 from fastlog.broker.opening import open_topics
 from fastlog.broker.options import AUTO, OFF
-from fastlog.broker.plane import PlaneConfig
+from fastlog.broker.plane import PlaneConfig, host_and_port
 from fastlog.broker.quotas import QuotaManager
 from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
@@ -269,9 +269,7 @@ class Broker:
         entry = await store.get(DIRECTORIES_KEY)
         known: dict[str, str] = json.loads(entry.value) if entry is not None else {}
         used = {
-            p.directory
-            for entry in await store.range(PREFIX)
-            for p in decode_topic(entry.key.removeprefix(PREFIX), entry.value).partitions
+            p.directory for entry in await store.range(PREFIX) for p in decode_topic(entry.key.removeprefix(PREFIX), entry.value).partitions
         }
         for directory in self._directories[1:]:
             id_ = known.get(str(directory.path), "")
@@ -292,7 +290,8 @@ class Broker:
                 return await self._plane.bind(self._options.listen)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or time.monotonic() > deadline or any(map(_answers, self._options.listen)):
-                    raise StartError(f"{error.strerror}: stop what listens there, or give another address with --listen") from error
+                    hint = "stop what listens there, or give another address" if error.errno == errno.EADDRINUSE else "give another address"
+                    raise StartError(f"{error.strerror}: {hint} with --listen") from error
             await asyncio.sleep(0.05)
 
     async def _give_up_relics(self, relics: Sequence[str], arenas: Sequence[str], opened: Opened) -> None:
@@ -340,7 +339,7 @@ class Broker:
         try:
             bound = await server.start(host, port)
         except OSError as error:
-            raise StartError(f"can't serve metrics on {host}:{port}: {error.strerror}") from error
+            raise StartError(f"can't serve metrics on {host_and_port(host, port)}: {error.strerror}") from error
         self._undo.push_async_callback(server.stop)
         return bound
 

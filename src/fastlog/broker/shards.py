@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -504,7 +505,11 @@ def _bind(address: ListenAddress) -> tuple[socket.socket, ListenAddress]:
     if address.path is not None:
         return _bind_unix(address), address
     host = address.host or ""
-    family, kind, proto, _, where = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        found = socket.getaddrinfo(host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, f"can't listen on {address}: {error.strerror}") from error
+    family, kind, proto, _, where = found[0]
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -512,7 +517,7 @@ def _bind(address: ListenAddress) -> tuple[socket.socket, ListenAddress]:
         sock.bind(where)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"can't listen on {host}:{address.port}: {error.strerror}") from error
+        raise OSError(error.errno, f"can't listen on {address}: {error.strerror}") from error
     return sock, ListenAddress(address.name, host, sock.getsockname()[1])
 
 

@@ -169,9 +169,13 @@ def make_options(given: Mapping[str, Any]) -> ServeOptions:
     if unknown:
         raise UsageError(f"--advertise {unknown.pop()}=...: there is no such listener; they are {', '.join(a.name for a in listen)}")
     data = [Path(text) for text in _texts(given, "data") or ["fastlog-data"]]
+    from fastlog.broker.plane import host_and_port
+
     shown = {
         "listeners": ",".join(address.name for address in listen),
-        "advertised.listeners": ",".join(f"{name + '=' if name else ''}{at.host}:{at.port}" for name, at in advertise.items()),
+        "advertised.listeners": ",".join(
+            f"{name + '=' if name else ''}{host_and_port(at.host, at.port)}" for name, at in advertise.items()
+        ),
         "log.dirs": ",".join(str(path.absolute()) for path in data),
     }
     for name in shown:

@@ -154,6 +154,8 @@ def _reason(error: OSError) -> str:
         return f"user {uid} may not write there (chown it, or give another with --data)"
     if error.errno == errno.EROFS:
         return "its file system is read-only"
+    if error.errno == errno.EEXIST:
+        return os.strerror(errno.ENOTDIR)
     return error.strerror or str(error)
 
 
