@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import build, html, limits, machine, report, rows
+from bench import groups, html, limits, machine, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
 from bench.session import Options, Session
 
@@ -76,7 +76,7 @@ def render(source: Path) -> int:
     """Makes the report's pages again from its raw samples, beside them."""
     document = json.loads(source.read_text())
     measured = {sample["row"] for sample in document["samples"]}
-    chosen = [row for row in rows.ROWS if row.name in measured]
+    chosen = [row for row in groups.ROWS if row.name in measured]
     write(document, chosen, source.parent)
     print(report.table(document["samples"], chosen, document["limits"]))
     return 0
@@ -85,7 +85,7 @@ def render(source: Path) -> int:
 def main() -> int:
     given = parse()
     if given.list:
-        for row in rows.ROWS:
+        for row in groups.ROWS:
             print(f"{row.name:12} {row.title}")
         return 0
     if given.render:
@@ -101,7 +101,6 @@ def main() -> int:
     except ValueError as problem:
         print(f"bench/run: {problem}", file=sys.stderr)
         return 2
-    build.build()
     given.directory.mkdir(parents=True, exist_ok=True)
     options = options_of(given)
     document: dict[str, Any] = {

@@ -13,11 +13,18 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.loadgen import wire
+from bench import machine, sustained
+from fastlog.loadgen import wire
+
+if TYPE_CHECKING:
+    from bench.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
+# Both look for segments to delete every second, so that a run at the disk's speed stays within the space that its row names.
+RETENTION_LOOK, RETENTION_LOOK_MS = "log.retention.check.interval.ms", "1000"
 STOP_SECONDS = 60
 
 
@@ -35,6 +42,7 @@ class Broker:
     """One broker process. `start` may follow `stop`: the data stay until `wipe`."""
 
     name = ""
+    speaks_kafka = True
     durable_configs: dict[str, str] = {}  # noqa: RUF012 - of a topic whose acks=all is to mean stable storage
 
     def __init__(self, directory: Path, core: int, options: list[str] | None = None) -> None:
@@ -53,6 +61,14 @@ class Broker:
     def pid(self) -> int:
         assert self.process is not None, "not started"
         return self.process.pid
+
+    def runs(self, row: Row) -> bool:
+        """Whether the row is for this broker."""
+        return self.name in row.brokers if row.brokers else self.speaks_kafka
+
+    def holds(self, row: Row, memory_bytes: int) -> int:
+        """Bytes of a row's load that the broker can have acknowledged before the disk has taken any."""
+        return 0 if row.stable else machine.dirty_limit()
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -128,7 +144,10 @@ class Fastlog(Broker):
     def command(self) -> list[str]:
         memory = ["--memory", str(self.memory_bytes)] if self.memory_bytes else []
         where = ["--data", str(self.directory), "--listen", self.address, "--cores", str(self.core)]
-        return [self.program(), "serve", *where, *memory, *self.options]
+        return [self.program(), "serve", *where, *memory, "--set", f"{RETENTION_LOOK}={RETENTION_LOOK_MS}", *self.options]
+
+    def holds(self, row: Row, memory_bytes: int) -> int:
+        return memory_bytes + sustained.runway(row)
 
     def version(self) -> str:
         done = subprocess.run([self.program(), "--version"], capture_output=True, text=True, check=False)
@@ -188,6 +207,7 @@ class Kafka(Broker):
             "group.initial.rebalance.delay.ms": "0",
             # Deleted topics give back their disk space before the next run instead of after a minute.
             "log.segment.delete.delay.ms": "1000",
+            RETENTION_LOOK: RETENTION_LOOK_MS,
             **dict(option.partition("=")[::2] for option in self.options),
         }
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
@@ -208,7 +228,8 @@ class Kafka(Broker):
         return f"Apache Kafka {jar.stem.rpartition('-')[2]}, Java {java.group(1) if java else '?'}"
 
     def settings(self) -> str:
-        return f"JVM {self.jvm}; default server settings but for addresses, one replica, log.segment.delete.delay.ms=1000"
+        changed = f"addresses, one replica, log.segment.delete.delay.ms=1000, {RETENTION_LOOK}={RETENTION_LOOK_MS} {' '.join(self.options)}"
+        return f"JVM {self.jvm}; default server settings but for {changed}"
 
 
 BROKERS: dict[str, type[Broker]] = {"fastlog": Fastlog, "kafka": Kafka}

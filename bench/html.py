@@ -81,8 +81,7 @@ def ratio_plot(samples: Samples, rows: list[Row]) -> str:
     for row in rows:
         each = ratios(samples, row.name, row.metric)
         if each and median(each) > 0:
-            less_is_better = any(t.metric == row.metric and not t.at_least for t in row.targets)
-            found.append((row, 1 / median(each) if less_is_better else median(each)))
+            found.append((row, 1 / median(each) if row.less_is_better else median(each)))
     if not found:
         return ""
     picture = Picture(WIDTH, 26 * len(found) + 40)

@@ -107,7 +107,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 def loopback(broker_core: int, load_core: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Echo and receive over loopback TCP, the receiver on the broker's core, the sender on the generator's."""
-    from bench.loadgen import socketlimits
+    from fastlog.native import loadlimits as socketlimits
 
     found: dict[str, dict[str, Any]] = {}
 

@@ -115,6 +115,13 @@ def meminfo() -> dict[str, int]:
     return found
 
 
+def dirty_limit() -> int:
+    """Bytes of dirty page cache at which writers are held back (vm.dirty_ratio of what is available)."""
+    share = int(Path("/proc/sys/vm/dirty_ratio").read_text())
+    fixed = int(Path("/proc/sys/vm/dirty_bytes").read_text())
+    return fixed or meminfo()["MemAvailable"] * share // 100
+
+
 def wait_for_quiet_disk(device: str, seconds: float = 60) -> None:
     """Writes out all that is dirty and waits until the device has nothing to do (discards of deleted files too)."""
     os.sync()

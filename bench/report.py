@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.statistics import Limits, Samples, interval, middle, ratios, share_of_limit, values
+from bench.statistics import Limits, Samples, interval, middle, ratios, share_of_limit, target_value, values
 
 if TYPE_CHECKING:
     from bench.rows import Row
@@ -36,11 +36,7 @@ def verdict(samples: Samples, row: Row) -> tuple[str, str]:
     """The targets and whether each was met."""
     said = []
     for target in row.targets:
-        if target.absolute:
-            value = middle(values(samples, row.name, "fastlog", target.metric))
-        else:
-            found = ratios(samples, row.name, target.metric)
-            value = median(found) if found else None
+        value = target_value(samples, row.name, target)
         said.append("not measured" if value is None else "met" if target.met(value) else f"MISSED ({number(value)})")
     return "; ".join(str(target) for target in row.targets), "; ".join(said)
 

@@ -6,27 +6,27 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import machine
+from bench import machine, sustained
 from bench.brokers import Broker, Fastlog, Kafka, StartError
-from bench.loadgen import wire
-from bench.loadgen.job import Job
+from fastlog.loadgen import wire
+from fastlog.loadgen.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from bench.rows import Row
 
 GIB = 1 << 30
-RUNWAY_BYTES = 64 << 20  # per partition: the most that may be prepared ahead
 DISK_RESERVE = 8 * GIB
-IDLE_SECONDS = 10.0
-START_DEADLINE = 60.0
 DELETE_SECONDS = 3.0
+GENERATOR_SPARE_SECONDS = 120  # to make topics and connections
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ class Options:
 
 class GeneratorError(Exception):
     """The load generator ended without a result."""
+
+
+@dataclass
+class Load:
+    """A generator that runs beside something else."""
+
+    result: dict[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -91,21 +98,35 @@ class Session:
 
     def generate(self, job: Job) -> dict[str, Any]:
         """Runs the generator as a process of its own on the load's core. Raises GeneratorError."""
-        done = subprocess.run(
-            ["taskset", "-c", str(self.options.load_core), sys.executable, "-m", "bench.loadgen", "--raw", "--job", "-"],
-            input=json.dumps(asdict(job)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=job.seconds + job.drain_seconds + 120,
-        )
-        if not done.stdout:
-            raise GeneratorError(done.stderr.strip()[-2000:])
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        with self.beside(job) as load:
+            pass
+        return load.result
+
+    @contextmanager
+    def beside(self, job: Job) -> Iterator[Load]:
+        """A generator that runs during the block; its result is there after it. Raises GeneratorError at the block's end."""
+        command = ["taskset", "-c", str(self.options.load_core), sys.executable, "-m", "fastlog.loadgen", "--raw", "--job", "-"]
+        load = Load()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            answered: list[tuple[str, str]] = []
+            # A thread of its own reads, so that a generator with much to say never waits for the block to end.
+            reader = threading.Thread(target=lambda: answered.append(process.communicate(json.dumps(asdict(job)))))
+            reader.start()
+            try:
+                yield load
+                reader.join(job.seconds + job.drain_seconds + GENERATOR_SPARE_SECONDS)
+            finally:
+                if reader.is_alive():
+                    process.kill()
+                    reader.join()
+        out, err = answered[0] if answered else ("", "")
+        if not out:
+            raise GeneratorError(err.strip()[-2000:] or f"the generator gave no result, exit {process.returncode}")
+        load.result = json.loads(out)
 
     def job(self, row: Row, broker: Broker, topic: str, seconds: float, bytes_max: int) -> Job:
-        configs = {"retention.ms": "-1", **(broker.durable_configs if row.stable else {})}
+        kept = sustained.kept(row) if row.sustained else {}
+        configs = {"retention.ms": "-1", **kept, **row.configs, **(broker.durable_configs if row.stable else {})}
         settle = min(3.0, seconds / 4) if row.kind == "latency" else 0.0
         return Job(
             address=broker.address, topic=topic, configs=configs, seconds=seconds, settle_seconds=settle, bytes_max=bytes_max, **row.job
@@ -147,10 +168,8 @@ class Session:
     def measure(self, row: Row, broker: Broker, pair: int) -> dict[str, Any]:
         """One sample of one row. Raises GeneratorError, StartError, OSError."""
         sample: dict[str, Any] = {"row": row.name, "broker": broker.name, "pair": pair}
-        if row.kind == "idle":
-            sample.update(self.measure_idle(broker))
-        elif row.kind == "start":
-            sample.update(self.measure_start(broker))
+        if row.measure is not None:
+            sample.update(row.measure(self, row, broker))
         elif row.kind == "read":
             sample.update(self.measure_read(row, broker))
         else:
@@ -162,16 +181,20 @@ class Session:
         options = self.options
         broker.check()
         topic = self.new_topic(broker, row)
-        self.make_room(int(options.bytes_max * 1.1))
+        # What retention keeps is bounded; what is not kept by size is ended by size.
+        bytes_max = 0 if row.sustained else options.bytes_max
+        self.make_room(sustained.room(row) if row.sustained else int(bytes_max * 1.1))
         if options.lead_seconds:
-            lead = self.job(row, broker, self.new_topic(broker, row), options.lead_seconds, options.bytes_max // 8)
+            lead = self.job(row, broker, self.new_topic(broker, row), options.lead_seconds, bytes_max // 8)
             self.generate(lead)
-        job = self.job(row, broker, topic, options.seconds, options.bytes_max)
+        job = self.job(row, broker, topic, self.seconds(row), bytes_max)
         with wire.Connection("127.0.0.1", broker.port) as control:
             control.create_topic(topic, job.partitions, job.configs)
             control.wait_for_topic(topic)
         sample = self.observe(broker, job)
-        return {**sample, "sustained": self.is_sustained(row, sample["acked_bytes"], sample["seconds"])}
+        if row.sustained:
+            return {**sample, **sustained.apart(sample, job.batch_value_bytes, broker.holds(row, options.memory_bytes))}
+        return {**sample, "sustained": sample["seconds"] >= 0.95 * job.seconds}
 
     def measure_read(self, row: Row, broker: Broker) -> dict[str, Any]:
         """Stores what the row wants, then reads it. Cold: from the disk, which means that the system's page cache is dropped (root)."""
@@ -182,7 +205,7 @@ class Session:
         machine.wait_for_quiet_disk(self.device)
         if row.cold:
             machine.drop_page_cache()
-        job = self.job(row, broker, topic, self.options.seconds, 0)
+        job = self.job(row, broker, topic, self.seconds(row), 0)
         return {**self.observe(broker, replace(job, create=False), fill=not row.cold), "sustained": True}
 
     def observe(self, broker: Broker, job: Job, *, fill: bool = True) -> dict[str, Any]:
@@ -211,70 +234,24 @@ class Session:
             "process_bytes_written": used.io_written,
             "switches_per_batch": round(used.switches / batches, 3),
             "memory_MB": memory,
+            "loaded_MB": round(memory["all"] - memory["shared"], 1),
             **{f"{what}_{point}": result[what].get(point) for what in ("ack", "end_to_end") for point in ("p50_us", "p99_us")},
         }
 
-    def is_sustained(self, row: Row, acked: int, seconds: float) -> bool:
-        """Whether a run was long enough, and more than memory and prepared space could take."""
-        held = self.options.memory_bytes + row.job.get("partitions", 1) * RUNWAY_BYTES
-        return seconds >= 29.9 and (acked > held or not row.sustained)
-
-    def measure_idle(self, broker: Broker) -> dict[str, Any]:
-        """A fresh start, some quiet seconds, then memory, and CPU over some more."""
-        broker.stop()
-        broker.start()
-        seconds = min(IDLE_SECONDS, self.options.seconds)
-        time.sleep(seconds)
-        before = machine.usage(broker.pid, self.options.broker_core, self.device)
-        time.sleep(seconds)
-        used = machine.usage(broker.pid, self.options.broker_core, self.device) - before
-        memory = machine.memory_mb(broker.pid)
-        resident = round(memory["all"] - memory["shared"], 1)
-        return {"memory_MB": memory, "resident_MB": resident, "idle_cpu_percent": round(used.cpu / used.at * 100, 2), "sound": True}
-
-    def measure_start(self, broker: Broker) -> dict[str, Any]:
-        """From before the process is made until a produce with acks=1 to a topic of its last life is acknowledged."""
-        from bench.loadgen import template
-
-        name = "start"
-        broker.check()
-        with wire.Connection("127.0.0.1", broker.port) as control:
-            control.create_topic(name, 1, {})
-            topic = control.wait_for_topic(name)
-        broker.stop()
-        machine.wait_for_quiet_disk(self.device)
-        frame = wire.produce_frame(12, topic, 1, 0, template.make_batch(1, 100))
-        begun = broker.launch()
-        while True:
-            try:
-                with wire.Connection("127.0.0.1", broker.port, timeout=5) as control:
-                    while True:
-                        answer = control.send_frame(frame)
-                        answer.tags()
-                        answer.uvarint()
-                        answer.compact_text()
-                        answer.uvarint()
-                        answer.number(4)
-                        code = answer.number(2)
-                        if code == 0:
-                            return {"start_s": round(time.monotonic() - begun, 4), "sound": True}
-                        self.start_deadline(begun, broker)
-            except OSError:
-                self.start_deadline(begun, broker)
-
-    def start_deadline(self, begun: float, broker: Broker) -> None:
-        """Waits a little. Raises StartError when it took too long."""
-        broker.check()
-        if time.monotonic() - begun > START_DEADLINE:
-            raise StartError(f"{broker.name} acknowledged nothing for {START_DEADLINE:.0f} s:\n{broker.tail()}")
-        time.sleep(0.002)
+    def seconds(self, row: Row) -> float:
+        """Of one measured run."""
+        return min(self.options.seconds, row.seconds_max or self.options.seconds)
 
     def run(self, rows: list[Row]) -> None:
         """All rows: the ones that restart brokers first, then, warm, the loads. Order within pairs alternates: AB BA AB ..."""
         pairs = range(self.options.repeats)
-        rows = [row for row in rows if not all(self.is_measured(row, broker, pair) for broker in self.brokers for pair in pairs)]
+        rows = [
+            row
+            for row in rows
+            if not all(self.is_measured(row, broker, pair) for broker in self.brokers if broker.runs(row) for pair in pairs)
+        ]
         self.start()
-        cold = [row for row in rows if row.kind in ("idle", "start")]
+        cold = [row for row in rows if row.restarts]
         loads = [row for row in rows if row not in cold]
         for row in cold:
             self.run_row(row)
@@ -289,7 +266,7 @@ class Session:
         for pair in range(self.options.repeats):
             order = self.brokers if pair % 2 == 0 else list(reversed(self.brokers))
             for broker in order:
-                if self.is_measured(row, broker, pair):
+                if not broker.runs(row) or self.is_measured(row, broker, pair):
                     continue
                 try:
                     sample = self.measure(row, broker, pair)

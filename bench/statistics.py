@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.rows import Row
+    from bench.rows import Row, Target
 
 Samples = list[dict[str, Any]]
 Limits = dict[str, dict[str, dict[str, float]]]
@@ -21,10 +21,21 @@ def values(samples: Samples, row: str, broker: str, metric: str) -> dict[int, fl
     return {s["pair"]: s[metric] for s in wanted if s.get(metric) is not None}
 
 
-def ratios(samples: Samples, row: str, metric: str) -> list[float]:
-    """fastlog / Kafka, pair by pair."""
-    ours, theirs = values(samples, row, "fastlog", metric), values(samples, row, "kafka", metric)
+def ratios(samples: Samples, row: str, metric: str, broker: str = "kafka") -> list[float]:
+    """fastlog / the other broker, pair by pair."""
+    ours, theirs = values(samples, row, "fastlog", metric), values(samples, row, broker, metric)
     return [ours[pair] / theirs[pair] for pair in sorted(ours.keys() & theirs.keys()) if theirs[pair]]
+
+
+def target_value(samples: Samples, row: str, target: Target) -> float | None:
+    """What a target looks at: our median, or the median ratio to whom it names; of several, that to the one which leaves us the least."""
+    if target.absolute:
+        return middle(values(samples, row, "fastlog", target.metric))
+    found = [ratios(samples, row, target.metric, broker) for broker in target.against.split(",")]
+    medians = [median(each) for each in found if each]
+    if not medians:
+        return None
+    return min(medians) if target.at_least else max(medians)
 
 
 def middle(found: dict[int, float]) -> float | None:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "storage": {"protocol", "config", "metrics", "metadata", "_core"},
     "coordinator": {"protocol", "config", "metrics"},
     "broker": {"protocol", "config", "metrics", "metadata", "storage", "coordinator", "_core", "_version"},
+    "loadgen": {"native"},  # of benchmarks: no broker nor client code, so that a bug there is not measured by itself
     "embedding": set(),  # runs the command, as a process
     "pytest_plugin": {"embedding", "client"},
     "client": {"protocol", "_core", "_version"},
@@ -97,6 +98,7 @@ LAYERS = {
         "clientfetch",
         "clientconsumer",
     },
+    "load": {"loadclock", "loadhistogram", "loadtemplate", "loadproduce", "loadconsume", "loadengine", "loadlimits"},
 }
 # The client's rooms know nothing of the broker's: of the rest they use what is pure, and threads.
 CLIENT_MAY_USE = LAYERS["pure"] | LAYERS["client"] | {"threads"}
@@ -182,6 +184,12 @@ def test_the_client_cimports_no_broker() -> None:
     for room in LAYERS["client"]:
         for path in (SOURCE / "native").glob(f"{room}.p[yx][xd]"):
             assert not _cimports(path) - CLIENT_MAY_USE, path.name
+
+
+def test_the_load_generator_shares_no_more_with_the_broker_than_reading_bytes() -> None:
+    for room in LAYERS["load"]:
+        for path in (SOURCE / "native").glob(f"{room}.p[yx][xd]"):
+            assert not _cimports(path) - LAYERS["load"] - {"bytes"}, path.name
 
 
 def test_doors_have_no_cycle() -> None:

@@ -15,8 +15,10 @@ from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
 from kio.static.constants import EntityType
 
-from bench.loadgen import engine, template, wire
-from bench.loadgen.job import Plan
+from fastlog.loadgen import wire
+from fastlog.loadgen.job import Plan
+from fastlog.native import loadengine as engine
+from fastlog.native import loadtemplate as template
 
 TOPIC = wire.Topic("some-topic", uuid.UUID(int=0x1234).bytes, 4)
 NOT_LEADER = 6

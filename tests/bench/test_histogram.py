@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.loadgen import histogram
+from fastlog.native import loadhistogram as histogram
 
 PRECISION = 1 / 128
 

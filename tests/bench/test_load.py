@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.loadgen.job import Job, run
+from fastlog.loadgen.job import Job, run
 
 
 def job(bootstrap: str, topic: str, **given: object) -> Job:

@@ -7,7 +7,7 @@ import crc32c
 import pytest
 from kafka.record.memory_records import MemoryRecords
 
-from bench.loadgen import template
+from fastlog.native import loadtemplate as template
 
 SHAPES = [(1, 16), (1, 100), (3, 16), (64, 1024), (2, 200_000), (900, 1024)]
 INTACT, BAD_CRC, FOREIGN = 0, 1, 2

@@ -5,14 +5,14 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strerror
 from posix.unistd cimport close
 
-from bench.loadgen.clock cimport now_ns, wall_ms
-from bench.loadgen.consume cimport Consumer, Drain, consumer_ask, consumer_free, consumer_init, consumer_receive
-from bench.loadgen.histogram cimport Histogram, histogram_summary
-from bench.loadgen.produce cimport (
+from fastlog.native.loadclock cimport now_ns, wall_ms
+from fastlog.native.loadconsume cimport Consumer, Drain, consumer_ask, consumer_free, consumer_init, consumer_receive
+from fastlog.native.loadhistogram cimport Histogram, histogram_summary
+from fastlog.native.loadproduce cimport (
     ERRORS, FAILED, Load, NO_TROUBLE, Producer, Trouble, producer_fill, producer_free, producer_in_flight,
     producer_init, producer_receive,
 )
-from bench.loadgen.template cimport Templates, templates_free, templates_make
+from fastlog.native.loadtemplate cimport Templates, templates_free, templates_make
 
 cdef extern from *:
     """
@@ -242,7 +242,7 @@ cdef dict errors_of(const uint64_t *counts):
 
 
 def run(plan):
-    """Runs a `bench.loadgen.job.Plan` to its end and returns its counters as a dict.
+    """Runs a `fastlog.loadgen.job.Plan` to its end and returns its counters as a dict.
 
     Raises MemoryError, ValueError for a plan that contradicts itself, OSError when epoll fails.
     """

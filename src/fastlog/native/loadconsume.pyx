@@ -7,10 +7,10 @@ from fastlog.native.bytes cimport (
     Reader, get32, get64, put32, put64, read_i16, read_i32, read_uvarint, reader_init, reader_take,
 )
 
-from bench.loadgen.clock cimport now_ns
-from bench.loadgen.histogram cimport record
-from bench.loadgen.produce cimport CLOSED, MALFORMED, NO_TROUBLE, TOO_LARGE, trouble_of
-from bench.loadgen.template cimport BAD_CRC, BATCH_HEADER, FOREIGN, Finding, INTACT, Stamp, inspect_batch
+from fastlog.native.loadclock cimport now_ns
+from fastlog.native.loadhistogram cimport record
+from fastlog.native.loadproduce cimport CLOSED, MALFORMED, NO_TROUBLE, TOO_LARGE, trouble_of
+from fastlog.native.loadtemplate cimport BAD_CRC, BATCH_HEADER, FOREIGN, Finding, INTACT, Stamp, inspect_batch
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int fd, void *buffer, size_t n, int flags)

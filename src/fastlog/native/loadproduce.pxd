@@ -2,8 +2,8 @@
 from libc.errno cimport ECONNRESET, EPIPE
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from bench.loadgen.histogram cimport Histogram
-from bench.loadgen.template cimport Templates
+from fastlog.native.loadhistogram cimport Histogram
+from fastlog.native.loadtemplate cimport Templates
 
 cdef extern from "<sys/uio.h>" nogil:
     ctypedef struct iovec "struct iovec":

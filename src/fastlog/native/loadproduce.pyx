@@ -6,9 +6,9 @@ from fastlog.native.bytes cimport (
     Reader, get32, put32, read_i16, read_i32, read_i64, read_i8, read_uvarint, reader_init, reader_take,
 )
 
-from bench.loadgen.clock cimport now_ns
-from bench.loadgen.histogram cimport record
-from bench.loadgen.template cimport Identity, write_head
+from fastlog.native.loadclock cimport now_ns
+from fastlog.native.loadhistogram cimport record
+from fastlog.native.loadtemplate cimport Identity, write_head
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef struct msghdr "struct msghdr":

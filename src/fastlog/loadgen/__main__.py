@@ -1,4 +1,4 @@
-"""`python -m bench.loadgen [OPTION...]`: one load against a running broker; prints the result as one JSON object.
+"""`python -m fastlog.loadgen [OPTION...]`: one load against a running broker; prints the result as one JSON object.
 
 Every field of `Job` is an option (--record-bytes 100 --window 64); `--job FILE` takes them all from a JSON file instead ("-": standard
 input). Status 0 when the run is sound, 1 when not.
@@ -11,12 +11,12 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from bench.loadgen.job import Job, run
+from fastlog.loadgen.job import Job, run
 
 
 def parse(arguments: list[str]) -> tuple[Job, bool]:
     """The job, and whether to print the buckets and the series too."""
-    parser = argparse.ArgumentParser(prog="python -m bench.loadgen", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m fastlog.loadgen", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--job", metavar="FILE", help="a JSON object with the fields")
     parser.add_argument("--raw", action="store_true", help="print histogram buckets and the series too")
     for each in fields(Job):

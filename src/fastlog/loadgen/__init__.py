@@ -1,4 +1,4 @@
 """The load generator: Kafka requests made ahead, sent and answered from one core by compiled code that holds no GIL.
 
-Build it with `python -m bench.build`; `python -m bench.loadgen --help` runs it alone.
+`python -m fastlog.loadgen --help` runs it alone; `fastlog bench` and the comparisons in bench/ drive it.
 """

@@ -5,10 +5,10 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, TIMER_ABSTIME, clock_gettime, clock_nanosleep, timespec
 
-from bench.loadgen.clock cimport now_ns
-from bench.loadgen.histogram cimport Histogram, histogram_summary, record
+from fastlog.native.loadclock cimport now_ns
+from fastlog.native.loadhistogram cimport Histogram, histogram_summary, record
 
-cdef extern from "crc32c.h":
+cdef extern from "loadtemplate_crc32c.h":
     uint32_t crc_raw "bench_crc_raw"(uint32_t state, const uint8_t *p, size_t n) noexcept nogil
     void crc_init "bench_crc_init"() noexcept nogil
 

@@ -1,5 +1,5 @@
 from typing import Any
 
-from bench.loadgen.job import Plan
+from fastlog.loadgen.job import Plan
 
 def run(plan: Plan) -> dict[str, Any]: ...

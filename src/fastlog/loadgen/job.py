@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.loadgen import wire
+from fastlog.loadgen import wire
 
 RESERVED_DESCRIPTORS = 64
 
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass
 class Plan:
-    """What `bench.loadgen.engine.run` takes: descriptors are open, requests are built."""
+    """What `fastlog.native.loadengine.run` takes: descriptors are open, requests are built."""
 
     partitions: int
     records: int
@@ -110,7 +110,7 @@ def connect(job: Job) -> socket.socket:
 
 def prepare(job: Job, control: wire.Connection, sockets: list[socket.socket]) -> Plan:
     """Makes the topic when asked, opens the connections (into `sockets`, the caller's to close) and builds the requests."""
-    from bench.loadgen import template
+    from fastlog.native import loadtemplate as template
 
     if job.create:
         control.create_topic(job.topic, job.partitions, job.configs)
@@ -175,7 +175,7 @@ def run(job: Job) -> dict[str, Any]:
     "trouble" is empty and "sound" true when all that was sent was acknowledged and all that was read was what had been sent.
     Raises OSError (no broker), BrokerError, ValueError (a job that contradicts itself).
     """
-    from bench.loadgen import engine
+    from fastlog.native import loadengine as engine
 
     raise_descriptor_limit(job.connections + job.consumers * job.groups)
     if job.core is not None:

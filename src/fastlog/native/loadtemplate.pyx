@@ -3,7 +3,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastlog.native.bytes cimport get32, put16, put32, put64
 
-cdef extern from "crc32c.h":
+cdef extern from "loadtemplate_crc32c.h":
     ctypedef struct Zeroes "bench_zeroes":
         pass
     uint32_t crc_raw "bench_crc_raw"(uint32_t state, const uint8_t *p, size_t n) noexcept nogil

@@ -1,9 +1,9 @@
 """Fetching connections: each follows some partitions with long polls, and checks all that it reads."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from bench.loadgen.histogram cimport Histogram
-from bench.loadgen.produce cimport ERRORS, Trouble
-from bench.loadgen.template cimport Templates
+from fastlog.native.loadhistogram cimport Histogram
+from fastlog.native.loadproduce cimport ERRORS, Trouble
+from fastlog.native.loadtemplate cimport Templates
 
 # What all fetching connections of a run share.
 ctypedef struct Drain:

@@ -1,5 +1,0 @@
-"""The load generator is built for these tests: it is no part of the package."""
-
-from bench import build
-
-build.build()
