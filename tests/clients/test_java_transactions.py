@@ -15,7 +15,7 @@ import confluent_kafka as ck
 import pytest
 
 from tests.clients.test_transactions import make_topic, producer_of, read, send
-from tests.support.java import FAST_START, compile_program, java
+from tests.support.java import FAST_START, compile_program, dump_segments, java
 from tests.support.process import Broker
 
 pytestmark = pytest.mark.java
@@ -88,8 +88,7 @@ def test_kafka_reads_what_is_written(start_broker: Callable[..., Broker], kafka_
     broker.stop()
 
     def dumped(pattern: str, *options: str) -> str:
-        files = ",".join(str(path) for path in sorted((tmp_path / "data").glob(pattern)) if path.stat().st_size)
-        return java(kafka_classpath, "org.apache.kafka.tools.DumpLogSegments", *options, "--deep-iteration", "--files", files)
+        return dump_segments(kafka_classpath, [path for path in sorted((tmp_path / "data").glob(pattern)) if path.stat().st_size], *options)
 
     records = dumped("__transaction_state-*/*.log", "--transaction-log-decoder")
     assert "isvalid: false" not in records

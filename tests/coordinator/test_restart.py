@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from fastlog.protocol.errors import Error
 from tests.coordinator.test_wire import Wire, stable
+from tests.support.java import dump_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +76,8 @@ def test_kafka_reads_records_of_consumer_groups(start_broker: Callable[..., Brok
             assert time.monotonic() < deadline
         assert wire.ask("ConsumerGroupHeartbeat", 1, {"group_id": "app", "member_id": "m", "member_epoch": -1})["error_code"] == Error.NONE
     broker.stop()
-    files = [str(path) for path in (tmp_path / "data").glob("__consumer_offsets-*/*.log") if path.stat().st_size]
-    tool = "org.apache.kafka.tools.DumpLogSegments"
-    command = ["java", "-cp", kafka_classpath, tool, "--offsets-decoder", "--deep-iteration", "--files", ",".join(files)]
-    dumped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    files = [path for path in (tmp_path / "data").glob("__consumer_offsets-*/*.log") if path.stat().st_size]
+    dumped = dump_segments(kafka_classpath, files, "--offsets-decoder")
     records = [(json.loads(key), json.loads(value)) for key, value in re.findall(r"key: (\{.*\}) payload: (\{.*\})", dumped)]
     data = {key["type"]: value["data"] for key, value in records}
     assert set(data) == {"3", "5", "6", "7", "8", "16"}
@@ -98,10 +96,8 @@ def test_kafka_reads_what_is_written(start_broker: Callable[..., Broker], kafka_
         wire.commit("app", "orders", 42, member_id=member, generation_id_or_member_epoch=1, metadata="über")
         wire.leave("app", (member, None))
     broker.stop()
-    files = [str(path) for path in (tmp_path / "data").glob("__consumer_offsets-*/*.log") if path.stat().st_size]
-    tool = "org.apache.kafka.tools.DumpLogSegments"
-    command = ["java", "-cp", kafka_classpath, tool, "--offsets-decoder", "--deep-iteration", "--files", ",".join(files)]
-    dumped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    files = [path for path in (tmp_path / "data").glob("__consumer_offsets-*/*.log") if path.stat().st_size]
+    dumped = dump_segments(kafka_classpath, files, "--offsets-decoder")
     assert "isvalid: false" not in dumped
     records = [(json.loads(key), json.loads(value)) for key, value in re.findall(r"key: (\{.*\}) payload: (\{.*\})", dumped)]
     assert [(key["type"], value["version"]) for key, value in records] == [("2", "3"), ("1", "4"), ("2", "3")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.storage.build import Expected, batch, check, reference_indexes, segment_names
+from tests.support.java import dump_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,10 +166,7 @@ def test_kafka_reads_segments_and_indexes(open_store: Callable[..., LocalStore],
         log.append(batch(2, 300, timestamp=10_000 + i, producer_id=i % 3, producer_epoch=0, base_sequence=2 * (i // 3)))
     store.close()
     files = sorted(str(p) for p in path.iterdir() if p.suffix in {".log", ".index", ".timeindex", ".snapshot"})
-    command = ["java", "-cp", kafka_classpath, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    text = done.stdout + done.stderr
-    assert done.returncode == 0, text[-4000:]
+    text = dump_segments(kafka_classpath, files)
     for complaint in ("Mismatches in", "Non-secutive", "Found timestamp", "Found out of order", "corrupt", "isvalid: false", "Exception"):
         assert complaint not in text, text[-4000:]
     assert text.count("baseOffset:") == 200

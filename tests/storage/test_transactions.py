@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ import pytest
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import CONTROL, TRANSACTIONAL, Batch, build_end_marker, iter_batches
 from tests.storage.build import batch, split
+from tests.support.java import dump_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -260,10 +260,7 @@ def test_kafka_reads_transactions(open_store: Callable[..., LocalStore], tmp_pat
     store.close()
     files = sorted(str(p) for p in path.iterdir() if p.suffix in {".log", ".txnindex", ".snapshot"})
     assert sum(name.endswith(".txnindex") for name in files) == 2
-    command = ["java", "-cp", kafka_classpath, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
-    text = done.stdout + done.stderr
-    assert done.returncode == 0, text[-4000:]
+    text = dump_segments(kafka_classpath, files)
     assert "version: 0 producerId: 1 firstOffset: 0 lastOffset: 3 lastStableOffset: 1" in text, text[-4000:]
     assert "version: 0 producerId: 1 firstOffset: 5 lastOffset: 6 lastStableOffset: 2" in text, text[-4000:]
     assert text.count("endTxnMarker: ABORT coordinatorEpoch: 4") == 2, text[-4000:]
