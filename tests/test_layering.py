@@ -43,6 +43,7 @@ LAYERS = {
         "buf",
         "slab",
         "timer",
+        "standing",
         "compression",
         "keymap",
         "sift",

@@ -9,10 +9,11 @@ from fastlog.native.codec import Codec, CodecError, DecodeError, EncodeError
 from fastlog.native.compact import Compaction, CompactionCancelledError, DamagedLogError
 from fastlog.native.compression import compress, decompress
 from fastlog.native.crc32c import checksum as crc32c
+from fastlog.native.standing import StandingAnswer
 
 __all__ = [
     "Codec", "CodecError", "Compaction", "CompactionCancelledError", "ConsumerCore", "DONE", "DamagedLogError", "DataPlane", "DecodeError",
-    "Deliveries", "Delivery", "EncodeError", "LOG", "ProducerCore", "REQUEST", "Record", "RecordBatch", "RecordBatches", "TXN_CHECK",
-    "arrow_array", "arrow_chunks", "arrow_fields", "column", "compress", "crc32c", "decompress", "encode_headers", "header_rows",
-    "partition_for", "peek",
+    "Deliveries", "Delivery", "EncodeError", "LOG", "ProducerCore", "REQUEST", "Record", "RecordBatch", "RecordBatches",
+    "StandingAnswer", "TXN_CHECK", "arrow_array", "arrow_chunks", "arrow_fields", "column", "compress", "crc32c", "decompress",
+    "encode_headers", "header_rows", "partition_for", "peek",
 ]

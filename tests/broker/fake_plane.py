@@ -24,11 +24,13 @@ from fastlog.broker.plane import (
     ProducerState,
     ReadResult,
     Request,
+    StandingAnswer,
     TimeResult,
     TxnCheck,
 )
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import build_end_marker, iter_batches
+from tests.coordinator.fakes import FakeStanding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +149,10 @@ class FakePlane:
     def count_request(self, client_id: str | None, spent_ns: int) -> int:
         raise AssertionError("no request is counted")
 
-    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
+    def standing(self) -> FakeStanding:
+        return FakeStanding()
+
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0, standing: StandingAnswer | None = None) -> None:
         self.muted_ms = throttle_ms
         self._answers.pop(token).set_result(body)
 

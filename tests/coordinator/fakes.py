@@ -20,6 +20,8 @@ from fastlog.protocol.records import build_end_marker, iter_batches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from fastlog.coordinator.ports import StandingAnswer
+
 Message = dict[str, Any]
 EPOCH_MS = 1_700_000_000_000
 
@@ -33,6 +35,17 @@ class FakeClock:
 
     def monotonic_ms(self) -> int:
         return self.at_ms
+
+
+class FakeStanding:
+    """A response that may be given again; `seen_ms`: a test gives it."""
+
+    def __init__(self) -> None:
+        self.valid = True
+        self.seen_ms = 0
+
+    def revoke(self) -> None:
+        self.valid = False
 
 
 class Waiting:
@@ -62,7 +75,11 @@ def subscription(*topics: str) -> bytes:
 
 
 class Bench:
-    """One shard, whose log takes records at once, or when told to (`hold`), or fails them (`failing`)."""
+    """One shard, whose log takes records at once, or when told to (`hold`), or fails them (`failing`).
+
+    Heartbeats are answered as the data plane does: an answer that stands is given again, every other time; in between the shard is asked,
+    and has to say the same.
+    """
 
     def __init__(self, clock: FakeClock | None = None, topics: FakeTopics | None = None, **settings: Any) -> None:
         self.clock = clock or FakeClock()
@@ -71,12 +88,23 @@ class Bench:
         self.timers = TimerQueue(self.clock.monotonic_ms)
         self.settings = Settings(**settings)
         self.shard = Shard(
-            Environment(self.settings, self.clock, self.timers, self.metrics, self.topics, GroupSettings(self.settings)), self.run
+            Environment(
+                self.settings, self.clock, self.timers, self.metrics, self.topics, GroupSettings(self.settings), self.make_standing
+            ),
+            self.run,
         )
+        self.standings: list[FakeStanding] = []  # all that were made
+        self.kept: dict[str, tuple[FakeStanding, Any]] = {}  # by request: its answer
+        self.stood = 0  # answers given again
+
         self.log: list[tuple[bytes, bytes | None]] = []
         self.hold = False
         self.failing = Error.NONE
         self.held: list[Result] = []
+
+    def make_standing(self) -> FakeStanding:
+        self.standings.append(FakeStanding())
+        return self.standings[-1]
 
     def run(self, operation: Callable[[], Result]) -> None:
         self.execute(operation())
@@ -192,7 +220,29 @@ class Bench:
 
     def heartbeat(self, member_id: str, generation: int, *, group_id: str = "g", instance: str | None = None) -> Error:
         request = {"group_id": group_id, "generation_id": generation, "member_id": member_id, "group_instance_id": instance}
-        return self.shard.heartbeat(request)
+
+        def ask() -> tuple[Error, StandingAnswer | None]:
+            error = self.shard.heartbeat(request)
+            return error, self.shard.stand(request) if error is Error.NONE else None
+
+        error: Error = self.stand_or(repr(request), ask)
+        return error
+
+    def stand_or(self, key: str, ask: Callable[[], tuple[Any, StandingAnswer | None]]) -> Any:
+        """What the data plane answers to a request."""
+        standing, stands = self.kept.get(key, (None, None))
+        valid = standing is not None and standing.valid
+        if standing is not None and valid:
+            self.stood += 1
+            if self.stood % 2:
+                standing.seen_ms = self.clock.monotonic_ms()
+                return stands
+        answer, given = ask()
+        assert not valid or answer == stands, f"{answer}, and not {stands}: an answer to {key} was not revoked"
+        if given is not None:
+            assert isinstance(given, FakeStanding)
+            self.kept[key] = given, answer
+        return answer
 
     def leave(self, *members: str | tuple[str, str | None], group_id: str = "g") -> list[Error]:
         identities = [(member, None) if isinstance(member, str) else member for member in members]
@@ -232,9 +282,15 @@ class Bench:
             "server_assignor": assignor,
             "topic_partitions": [] if joins else None if owned is None else self.owned(owned),
         }
-        result = self.execute(self.shard.heartbeats.heartbeat(Client(version, client_id, "/127.0.0.1"), request))
-        assert result.response is not None
-        return result.response
+        client = Client(version, client_id, "/127.0.0.1")
+
+        def ask() -> tuple[Message, StandingAnswer | None]:
+            result = self.execute(self.shard.heartbeats.heartbeat(client, request))
+            assert result.response is not None
+            return result.response, result.standing
+
+        response: Message = self.stand_or(repr((client, request)), ask)
+        return response
 
     def owned(self, partitions: Mapping[str, Iterable[int]]) -> list[Message]:
         """TopicPartitions of topics by name."""
@@ -363,6 +419,9 @@ class FakeLog:
         self.read_gate: asyncio.Event | None = None
         self.appends = 0
         self.reads = 0
+
+    def standing(self) -> FakeStanding:
+        return FakeStanding()
 
     def partition(self, index: int) -> FakePartition:
         return self.partitions.setdefault(index, FakePartition())

@@ -47,8 +47,7 @@ class Broker:
         key = API_BY_NAME[api].key
         body = memoryview(encode_request(key, version, message))
         request = Request(1, key, version, 1, "client", "127.0.0.1:5000", listener, body)
-        response, _ = await answer(self.ctx, request)
-        return decode_response(key, version, response)
+        return decode_response(key, version, (await answer(self.ctx, request)).body)
 
     async def member(self, group_id: str, version: int, *, instance: str | None = None) -> tuple[str, Message]:
         """Joins, and returns the member id and the JoinGroup response of the generation."""

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from fastlog.broker.configs import ConfigManager
-    from fastlog.broker.plane import Plane
+    from fastlog.broker.plane import Plane, StandingAnswer
     from fastlog.broker.quotas import QuotaManager
     from fastlog.broker.topics import TopicManager
     from fastlog.metadata.store import MetadataStore
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestContext:
     api_key: int
     version: int
@@ -26,6 +26,11 @@ class RequestContext:
     """As the log names it: "127.0.0.1:51234", "unix:pid 4711"."""
     listener: str
     """The name of the listener that the connection came in by."""
+    standing: StandingAnswer | None = None
+    """Set by the handler: the data plane gives this response to the same request again, until this is revoked."""
+
+    def stands(self, answer: StandingAnswer) -> None:
+        self.standing = answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import importlib
 import time
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
 from fastlog.broker.responses import Responses
@@ -22,7 +22,7 @@ from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import API_BY_KEY, API_VERSIONS, METADATA, Message, decode_request, decode_response, encode_response
 
 if TYPE_CHECKING:
-    from fastlog.broker.plane import Request
+    from fastlog.broker.plane import Request, StandingAnswer
 
 Handler: TypeAlias = Callable[[Context, RequestContext, Message], Coroutine[Any, Any, Message]]
 
@@ -88,8 +88,17 @@ def handler(api_key: int) -> Handler | None:
     return found
 
 
+class Answer(NamedTuple):
+    """A response's body, for how many milliseconds its client has to wait then, and what makes it one that stands (see `Plane.respond`)."""
+
+    body: bytes
+    throttle_ms: int = 0
+    standing: StandingAnswer | None = None
+
+
 class Dispatcher:
-    """Runs each request as a task of its own; the data plane sees to the order within a connection."""
+    """Runs each request at once, and, if it has to wait for something, on as a task of its own: most never need one, and making one costs
+    more than they do. The data plane sees to the order within a connection."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -106,7 +115,12 @@ class Dispatcher:
     def submit(self, request: Request) -> None:
         """Takes a request from the data plane. Never raises; it is answered or its connection closed, in time."""
         self.requests += 1
-        task = asyncio.get_running_loop().create_task(self._serve(request))
+        serving = self._serve(request)
+        try:
+            awaited = serving.send(None)
+        except StopIteration:
+            return
+        task = asyncio.get_running_loop().create_task(_go_on(serving, awaited))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -123,7 +137,7 @@ class Dispatcher:
     async def _serve(self, request: Request) -> None:
         ctx = self._ctx
         try:
-            body, throttle_ms = await self._answer(request)
+            body, throttle_ms, standing = await self._answer(request)
         except Unanswerable as why:
             ctx.plane.close(request.token, str(why))
         except asyncio.CancelledError:
@@ -138,9 +152,9 @@ class Dispatcher:
             else:
                 ctx.plane.respond(request.token, failed)
         else:
-            ctx.plane.respond(request.token, body, throttle_ms)
+            ctx.plane.respond(request.token, body, throttle_ms, standing)
 
-    async def _answer(self, request: Request) -> tuple[bytes, int]:
+    async def _answer(self, request: Request) -> Answer:
         """See `answer`."""
         ctx = self._ctx
         counted = ctx.plane.requests_counted()
@@ -149,27 +163,25 @@ class Dispatcher:
         key = request.version, request.listener, bytes(request.body)
         kept = self._responses.get(key)
         if kept is not None:
-            return kept, 0
-        body, throttle_ms = await answer(ctx, request)
-        self._responses.put(key, body)
-        return body, throttle_ms
+            return Answer(kept)
+        made = await answer(ctx, request)
+        self._responses.put(key, made.body)
+        return made
 
 
 class Unanswerable(Exception):  # noqa: N818 - not an error of ours: the text says what the peer did
     """The connection must be closed; says why."""
 
 
-async def answer(ctx: Context, request: Request, *, counted: bool = False) -> tuple[bytes, int]:
-    """The response's body, and for how many milliseconds its client has to wait then.
-
-    `counted`: the time that it takes counts for its client's quota. Raises Unanswerable, and whatever the handler raises.
+async def answer(ctx: Context, request: Request, *, counted: bool = False) -> Answer:
+    """`counted`: the time that it takes counts for its client's quota. Raises Unanswerable, and whatever the handler raises.
     """
     api = API_BY_KEY.get(request.api_key)
     if api is None:
         raise Unanswerable(f"unknown API key {request.api_key} (version {request.version})")
     if not api.serves(request.version):
         if request.api_key == API_VERSIONS:
-            return unsupported_api_versions(), 0
+            return Answer(unsupported_api_versions())
         raise Unanswerable(f"{api.name} version {request.version} is not served, only {api.versions[0]} to {api.versions[1]}")
     handle = handler(request.api_key)
     if handle is None:
@@ -187,14 +199,41 @@ async def answer(ctx: Context, request: Request, *, counted: bool = False) -> tu
         failed = failure(request.api_key, request.version, error.code, said(error))
         if failed is None:
             raise
-        return failed, 0
+        return Answer(failed)
     throttle_ms: int = response.get("throttle_time_ms", 0)
     if timed is not None:
         throttle_ms = max(throttle_ms, ctx.plane.count_request(request.client_id, timed.spent_ns))
     if throttle_ms:
         with contextlib.suppress(EncodeError):  # a version without the field
-            return encode_response(request.api_key, request.version, {**response, "throttle_time_ms": throttle_ms}), throttle_ms
-    return encode_response(request.api_key, request.version, response), throttle_ms
+            return Answer(encode_response(request.api_key, request.version, {**response, "throttle_time_ms": throttle_ms}), throttle_ms)
+        return Answer(encode_response(request.api_key, request.version, response), throttle_ms)
+    return Answer(encode_response(request.api_key, request.version, response), 0, context.standing)
+
+
+class _Resumed:
+    """Awaits what is left of a coroutine that was run up to its first wait, for `awaited`."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        awaited = self._awaited
+        while True:
+            try:
+                value = yield awaited
+            except BaseException as failure:  # noqa: BLE001 - it is the coroutine's
+                step = partial(self._coroutine.throw, failure)
+            else:
+                step = partial(self._coroutine.send, value)
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+
+
+async def _go_on(coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+    await _Resumed(coroutine, awaited)
 
 
 class Timed:

@@ -102,6 +102,15 @@ class TimeResult:
     timestamp: int = -1
 
 
+class StandingAnswer(Protocol):
+    def revoke(self) -> None: ...
+
+    @property
+    def seen_ms(self) -> int:
+        """When the response was given last without coming here, milliseconds of the monotonic clock; 0: not yet."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProducerState:
     """What a partition knows of a producer that wrote to it (DescribeProducers)."""
@@ -310,8 +319,13 @@ class Plane(Protocol):
     def count_request(self, client_id: str | None, spent_ns: int) -> int:
         """Counts what a request took of the control plane. Milliseconds that its client has to wait."""
 
-    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
-        """`throttle_ms`: nothing is read from its connection for so long."""
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0, standing: StandingAnswer | None = None) -> None:
+        """`throttle_ms`: nothing is read from its connection for so long. `standing`: from `standing()`; until it is revoked, the same
+        request on the same connection gets this response without coming here (but while a quota counts what requests cost)."""
+
+    def standing(self) -> StandingAnswer:
+        """For one response that may be given again."""
+        ...
 
     def close(self, token: int, why: str) -> None:
         """Closes the connection and logs a line that names the peer and why."""

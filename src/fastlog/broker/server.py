@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -350,12 +350,15 @@ class Broker:
         assert self._dispatcher is not None
         assert self._coordinator is not None
         assert self._transactions is not None
-        yield from shard_samples(self._plane.stats())
+        stats = self._plane.stats()
+        yield from shard_samples(stats)
         yield Sample("fastlog_topics", len(self._topics))
         yield Sample("fastlog_control_requests_total", self._dispatcher.requests, (), counter=True)
         yield Sample("fastlog_control_failures_total", self._dispatcher.failures, (), counter=True)
         yield Sample("fastlog_control_requests_running", self._dispatcher.running)
-        yield from counter_samples("fastlog_group_", self._coordinator.metrics)
+        groups = self._coordinator.metrics
+        stood = sum(shard.get("standing_answers", 0) for shard in stats.get("shards", ()))
+        yield from counter_samples("fastlog_group_", replace(groups, heartbeats=groups.heartbeats + stood))
         for name, value in self._coordinator.gauges().items():
             yield Sample(f"fastlog_group_{name}", value)
         yield from counter_samples("fastlog_transaction_", self._transactions.metrics)

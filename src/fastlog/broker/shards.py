@@ -38,6 +38,7 @@ from fastlog.broker.plane import (
     ProducerState,
     ReadResult,
     Request,
+    StandingAnswer,
     TimeResult,
     TxnCheck,
 )
@@ -292,8 +293,12 @@ class ShardedPlane:
             else:
                 log.log(item[1], "%s", item[2])
 
-    def respond(self, token: int, body: bytes, throttle_ms: int = 0) -> None:
-        self._sent(self._running().respond(token, body, throttle_ms))
+    def respond(self, token: int, body: bytes, throttle_ms: int = 0, standing: StandingAnswer | None = None) -> None:
+        assert standing is None or isinstance(standing, _core.StandingAnswer)
+        self._sent(self._running().respond(token, body, throttle_ms, standing))
+
+    def standing(self) -> StandingAnswer:
+        return _core.StandingAnswer()
 
     def close(self, token: int, why: str) -> None:
         self._sent(self._running().close(token, why.encode()))

@@ -15,6 +15,8 @@ from fastlog.coordinator.subscription import subscribed_topics
 from fastlog.protocol.errors import Error, KafkaError
 
 if TYPE_CHECKING:
+    from fastlog.coordinator.ports import StandingAnswer
+    from fastlog.coordinator.standing import Standings
     from fastlog.coordinator.timers import Timer
 
 Message: TypeAlias = dict[str, Any]
@@ -99,6 +101,7 @@ class ClassicGroup:
         "previous_state",
         "protocol",
         "protocol_type",
+        "standings",
         "state",
         "state_ms",
         "static_members",
@@ -108,8 +111,8 @@ class ClassicGroup:
         "sync_timer",
     )
 
-    def __init__(self, group_id: str, join_timer: Timer, sync_timer: Timer, now_ms: int | None) -> None:
-        """`now_ms`: wall clock, when the group became empty (None: not known)."""
+    def __init__(self, group_id: str, join_timer: Timer, sync_timer: Timer, now_ms: int | None, standings: Standings) -> None:
+        """`now_ms`: wall clock, when the group became empty (None: not known). `standings`: its own, of heartbeats' answers."""
         self.group_id = group_id
         self.label = printable(group_id)  # for the log
         self.state = State.EMPTY
@@ -131,6 +134,7 @@ class ClassicGroup:
         self.stored = False  # has a record in the log
         self.join_timer = join_timer
         self.sync_timer = sync_timer
+        self.standings = standings
 
     def __repr__(self) -> str:
         return f"ClassicGroup({self.group_id!r}, {self.state.value}, generation {self.generation}, {len(self.members)} members)"
@@ -185,9 +189,23 @@ class ClassicGroup:
 
     # -- changing -------------------------------------------------------------------------------------------------------------------
 
+    def stand(self, member_id: str) -> StandingAnswer | None:
+        """The answer to a heartbeat that was just found good stands until the group changes; None when it is changing already."""
+        if self.state is not State.STABLE:
+            return None
+        member = self.members[member_id]
+        return self.standings.grant(member_id, member.session, member.session_timeout_ms)
+
+    def die(self) -> None:
+        """It is being deleted; `previous_state` is what it comes back to when that fails."""
+        self.standings.revoke_all()
+        self.previous_state = self.state
+        self.state = State.DEAD
+
     def move_to(self, state: State, now_ms: int) -> None:
         if self.state not in _FROM[state]:
             raise AssertionError(f"group {self.group_id}: {self.state.value} -> {state.value}")
+        self.standings.revoke_all()
         self.previous_state = self.state
         self.state = state
         self.state_ms = now_ms
@@ -207,6 +225,7 @@ class ClassicGroup:
 
     def remove(self, member_id: str) -> None:
         """Forgets a member or pending member, its timer included; whoever waits for an answer must have had it."""
+        self.standings.revoke(member_id)
         member = self.members.pop(member_id, None)
         if member is not None:
             self._count_protocols(member, -1)
@@ -228,6 +247,7 @@ class ClassicGroup:
         self, member: Member, protocols: list[tuple[str, bytes]], rebalance_timeout_ms: int, session_timeout_ms: int, reply: Reply | None
     ) -> None:
         """A member joins again. A JoinGroup of its that still waits is answered: its sender has given up on it, or is a stranger."""
+        self.standings.revoke(member.member_id)
         self._count_protocols(member, -1)
         member.protocols = protocols
         self._count_protocols(member, 1)
@@ -238,6 +258,7 @@ class ClassicGroup:
 
     def replace_static(self, instance_id: str, old_id: str, new_id: str, session: Timer) -> Member:
         """A static member under a new member id, all else unchanged; whoever still waits under the old id is fenced."""
+        self.standings.revoke(old_id)
         old = self.members.pop(old_id)
         self.answer_join(old, {"error_code": Error.FENCED_INSTANCE_ID, "member_id": old_id})
         self.answer_sync(old, {"error_code": Error.FENCED_INSTANCE_ID})

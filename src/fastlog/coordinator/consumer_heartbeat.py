@@ -74,7 +74,11 @@ class Heartbeats:
         epoch: int = request["member_epoch"]
         if epoch > JOIN:
             answer = self._steady(client, request, epoch)
-            return self._heartbeat(client, request, epoch) if answer is None else Result(response=answer)
+            if answer is None:
+                return self._heartbeat(client, request, epoch)
+            group_id = request["group_id"]
+            at_rest = answer["heartbeat_interval_ms"] == self._consumers.of_group(group_id).heartbeat_ms
+            return Result(response=answer, standing=self._consumers.stand(group_id, request["member_id"]) if at_rest else None)
         return self._leave(request, epoch) if epoch in {LEAVE, LEAVE_STATIC} else self._heartbeat(client, request, epoch)
 
     def _steady(self, client: Client, request: Message, epoch: int) -> Message | None:

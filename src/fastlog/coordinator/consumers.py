@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from fastlog.coordinator.migration import Migration
     from fastlog.coordinator.operation import Client, Environment, Run
+    from fastlog.coordinator.ports import StandingAnswer
     from fastlog.coordinator.rebalance import Rebalancer
+    from fastlog.coordinator.standing import Standings
     from fastlog.coordinator.timers import Timer
 
 log = logging.getLogger("fastlog.groups")
@@ -56,6 +58,7 @@ class Consumers:
         self._rebalances: dict[tuple[str, str], Timer] = {}
         self._joins: dict[tuple[str, str], Timer] = {}
         self._syncs: dict[tuple[str, str], Timer] = {}
+        self._standings: dict[str, Standings] = {}  # by group
         self._resolving: dict[str, Timer] = {}  # by group: its regular expressions are about to be matched
 
     @property
@@ -68,7 +71,8 @@ class Consumers:
         """The member has to be heard of again within the time-out (None: the group's)."""
         timer = self._sessions.get((group_id, member_id))
         if timer is None:
-            timer = self._timer(self._sessions, group_id, member_id, partial(self._expire, group_id, member_id, "its session expired"))
+            timer = self._timers.timer(partial(self._run, partial(self._session_due, group_id, member_id)))
+            self._sessions[group_id, member_id] = timer
         timer.arm(self.of_group(group_id).session_ms if timeout_ms is None else timeout_ms)
 
     def watch_rebalance(self, group_id: str, member: Member) -> None:
@@ -110,6 +114,13 @@ class Consumers:
         del timers[group_id, member_id]
         return due()
 
+    def _session_due(self, group_id: str, member_id: str) -> Result:
+        standings = self._standings.get(group_id)
+        if standings is not None and standings.heard_of(member_id):
+            return Result()
+        del self._sessions[group_id, member_id]
+        return self._expire(group_id, member_id, "its session expired")
+
     def _expire(self, group_id: str, member_id: str, why: str) -> Result:
         group = self.groups.get(group_id)
         member = None if group is None else group.members.get(member_id)
@@ -125,6 +136,26 @@ class Consumers:
         if member is None or member.epoch != epoch:
             return Result()
         return self._expire(group_id, member_id, "it did not give up its partitions in time")
+
+    # -- answers that stand -------------------------------------------------------------------------------------------------------
+
+    def stand(self, group_id: str, member_id: str) -> StandingAnswer:
+        """The answer that a member gets now stands until something about its group changes. Its session is watched."""
+        standings = self._standings.get(group_id)
+        if standings is None:
+            standings = self._standings[group_id] = self.classic.standings()
+        return standings.grant(member_id, self._sessions[group_id, member_id], self.of_group(group_id).session_ms)
+
+    def revoke_standing(self, group_id: str) -> None:
+        """Something about the group changes."""
+        standings = self._standings.get(group_id)
+        if standings is not None:
+            standings.revoke_all()
+
+    def on_settings_change(self) -> None:
+        """What members are told of their heartbeats may have changed, or how long their sessions last."""
+        for standings in self._standings.values():
+            standings.revoke_all()
 
     # -- members go -----------------------------------------------------------------------------------------------------------------
 
@@ -186,6 +217,7 @@ class Consumers:
         self.topology.on_change(name, created=created)
         for group in self.groups.values():
             if group.is_subscribed_to(name):
+                self.revoke_standing(group.group_id)
                 group.refreshed = False
 
     # -- offsets --------------------------------------------------------------------------------------------------------------------
@@ -263,6 +295,7 @@ class Consumers:
 
     def replay(self, record: ConsumerRecord) -> None:
         """Applies a record: one that was decided just now, or one from the log."""
+        self.revoke_standing(record.group)
         group = self.groups.get(record.group)
         if group is None:
             if record.value is None:
@@ -278,6 +311,8 @@ class Consumers:
         """The group is gone, or has become a classic one."""
         group = self.groups.pop(group_id, None)
         if group is not None:
+            self.revoke_standing(group_id)
+            self._standings.pop(group_id, None)
             for member_id in group.members:
                 self.stop_timers(group_id, member_id)
 
@@ -297,6 +332,8 @@ class Consumers:
         for timer in self._resolving.values():
             timer.disarm()
         self._resolving.clear()
+        self.on_settings_change()
+        self._standings.clear()
         self.groups.clear()
 
 

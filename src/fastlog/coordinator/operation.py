@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlog.coordinator.metrics import Metrics
-    from fastlog.coordinator.ports import Log, TopicView
+    from fastlog.coordinator.ports import Log, StandingAnswer, TopicView
     from fastlog.coordinator.settings import GroupSettings, Settings
     from fastlog.coordinator.timers import TimerQueue
     from fastlog.protocol.errors import Error
@@ -41,6 +41,7 @@ class Result:
     `replay`: apply the records when the log has accepted them; else the operation has changed its (soft) state already, and `done` tells it
     how the append ended (NONE: accepted). `done` runs after replay. `at_once`: what is decided next builds on these records, so they are
     applied (unless `replay` says that it is done) before the log has them; when it refuses them the partition is loaded again.
+    `standing`: the response stands until this is revoked.
     """
 
     records: list[Any] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Result:
     divisible: bool = False
     producer: Producer | None = None
     at_once: bool = False
+    standing: StandingAnswer | None = None
 
 
 class Clock(Protocol):
@@ -70,6 +72,7 @@ class Environment:
     metrics: Metrics
     topics: TopicView
     groups: GroupSettings
+    standing: Callable[[], StandingAnswer]
 
 
 class LogSettings(Protocol):

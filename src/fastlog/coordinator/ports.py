@@ -39,8 +39,21 @@ class Positions(Protocol):
     def offline(self) -> int: ...
 
 
+class StandingAnswer(Protocol):
+    """A response that the data plane gives to the same request again, until it is revoked."""
+
+    def revoke(self) -> None: ...
+
+    @property
+    def seen_ms(self) -> int:
+        """When it was given last that way, milliseconds of the monotonic clock; 0: not yet."""
+        ...
+
+
 class Log(Protocol):
     """The data plane, as far as the coordinator uses it."""
+
+    def standing(self) -> StandingAnswer: ...
 
     async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
 

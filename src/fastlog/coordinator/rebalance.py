@@ -13,6 +13,7 @@ from fastlog.coordinator.classic import ClassicGroup, Member, Message, Reply, St
 from fastlog.coordinator.operation import Client, Environment, Result, Run
 from fastlog.coordinator.printable import printable
 from fastlog.coordinator.records import GroupRecord
+from fastlog.coordinator.standing import Standings
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Rebalancer:
         self.groups: dict[str, ClassicGroup] = {}
         self._timers = environment.timers
         self._run = run
+        self.standings = partial(Standings, environment.standing, self.clock)  # makes a group's
 
     # -- groups and members ---------------------------------------------------------------------------------------------------------
 
@@ -52,6 +54,7 @@ class Rebalancer:
             self._timer(partial(self._join_due, group_id)),
             self._timer(partial(self._sync_due, group_id)),
             self.clock.now_ms(),
+            self.standings(),
         )
 
     def create(self, group_id: str) -> ClassicGroup:
@@ -238,7 +241,7 @@ class Rebalancer:
         if member_id in group.pending_joins:
             return self.expire_pending(group, member_id)
         member = group.members.get(member_id)
-        if member is None or member.satisfied_heartbeat():
+        if member is None or member.satisfied_heartbeat() or group.standings.heard_of(member_id):
             return Result()
         return self.expire_member(group, member, "no heartbeat within its session timeout")
 

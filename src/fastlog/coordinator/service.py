@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastlog.coordinator.operation import Client, Clock, Marker, Result
     from fastlog.coordinator.ports import Log, Topics, Verifier
     from fastlog.coordinator.runtime import PartitionRuntime
+    from fastlog.coordinator.standing import Give
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
 _ABORTABLE_FIRST: Final = 4  # TxnOffsetCommit from this version on knows TRANSACTION_ABORTABLE
@@ -71,7 +72,9 @@ class GroupService:
             },
         )
         self._group_settings = GroupSettings(self.settings, group_value)
-        environment = Environment(self.settings, clock, self._partitions.timers, self.metrics, topics, self._group_settings)
+        environment = Environment(
+            self.settings, clock, self._partitions.timers, self.metrics, topics, self._group_settings, plane.standing
+        )
         self._partitions.make = partial(Shard, environment)
 
     # -- life -----------------------------------------------------------------------------------------------------------------------
@@ -146,7 +149,8 @@ class GroupService:
                 return {"error_code": shown(failure.code)}
         return await answer
 
-    async def heartbeat(self, request: Message) -> Message:
+    async def heartbeat(self, request: Message, give: Give | None = None) -> Message:
+        """`give`: see `Give`."""
         if not request["group_id"]:
             return {"error_code": Error.INVALID_GROUP_ID}
         try:
@@ -154,10 +158,15 @@ class GroupService:
         except KafkaError as failure:
             # While the group is being loaded nobody knows better; the member's session starts when it has been.
             return {"error_code": Error.NONE if failure.code is Error.COORDINATOR_LOAD_IN_PROGRESS else shown(failure.code)}
-        return {"error_code": runtime.shard.heartbeat(request)}
+        error = runtime.shard.heartbeat(request)
+        standing = runtime.shard.stand(request) if give is not None and error is Error.NONE else None
+        if standing is not None:
+            assert give is not None
+            give(standing)
+        return {"error_code": error}
 
-    async def consumer_group_heartbeat(self, client: Client, request: Message) -> Message:
-        """Waits until what it brought about is in the log."""
+    async def consumer_group_heartbeat(self, client: Client, request: Message, give: Give | None = None) -> Message:
+        """Waits until what it brought about is in the log. `give`: see `Give`."""
         try:
             check_heartbeat(client.version, request, self.settings.consumer_assignors)
             runtime = await self._runtime(request["group_id"])
@@ -165,6 +174,8 @@ class GroupService:
         except KafkaError as failure:
             return {"error_code": shown(failure.code), "error_message": failure.message or None}
         assert result.response is not None
+        if give is not None and result.standing is not None:
+            give(result.standing)
         return result.response
 
     async def leave_group(self, request: Message) -> Message:
@@ -285,6 +296,8 @@ class GroupService:
     async def on_settings_change(self, group_id: str = "") -> None:
         """Somebody changed the settings of a group, or of the broker."""
         self._group_settings.forget()
+        for runtime in self._runtimes:
+            runtime.shard.consumers.on_settings_change()
 
     def on_topic_change(self, name: str, *, created: bool) -> None:
         """A topic came, got more partitions, or went."""

@@ -24,6 +24,8 @@ from fastlog.protocol.errors import Error, KafkaError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastlog.coordinator.ports import StandingAnswer
+
 log = logging.getLogger("fastlog.groups")
 
 
@@ -75,6 +77,12 @@ class Shard:
     def heartbeat(self, request: Message) -> Error:
         group = self.consumers.groups.get(request["group_id"])
         return self.membership.heartbeat(request) if group is None else self.classic_members.heartbeat(group, request)
+
+    def stand(self, request: Message) -> StandingAnswer | None:
+        """Of a heartbeat of the classic protocol that was found good: its answer as one that stands, if it can. Not in groups that mix both
+        protocols, which do not stay so."""
+        group = self.groups.get(request["group_id"])
+        return None if group is None else group.stand(request["member_id"])
 
     def leave(self, request: Message) -> Result:
         group = self.consumers.groups.get(request["group_id"])
@@ -177,14 +185,13 @@ class Shard:
         self.consumers.unload()
         self.offsets.unload()
 
-    @staticmethod
-    def _doom(group: ClassicGroup | ConsumerGroup) -> list[CoordinatorRecord]:
+    def _doom(self, group: ClassicGroup | ConsumerGroup) -> list[CoordinatorRecord]:
         """From here on a group does not change, so that nobody is in it when it goes. The records that end it."""
         if isinstance(group, ConsumerGroup):
+            self.consumers.revoke_standing(group.group_id)
             group.doomed = True
             return [*group_tombstones(group)]
-        group.previous_state = group.state
-        group.state = State.DEAD
+        group.die()
         return [GroupRecord(group.group_id, None)]
 
     def _deleted(self, doomed: list[ClassicGroup | ConsumerGroup], expired: bool, error: Error) -> None:

@@ -23,6 +23,7 @@ from fastlog.native.quota cimport QUOTA_KINDS, QUOTA_REQUEST, Quotas, quota_begi
 from fastlog.native.ring cimport RING_AUTO, RING_EPOLL, RING_URING, RingConfig, RingStats, ring_close, ring_open, ring_start, \
     ring_stats, ring_why
 from fastlog.native.shard cimport ShardConfig, shard_free, shard_init, shard_run, shard_wake
+from fastlog.native.standing cimport StandingAnswer
 from fastlog.native.table cimport TOPIC_NAME_MAX, Topic, topic_new
 from fastlog.native.work cimport Pool, home_close, home_open, pool_close, pool_open
 
@@ -323,10 +324,11 @@ cdef class DataPlane:
 
     # ---- answers ----
 
-    def respond(self, uint64_t token, bytes body, int throttle_ms) -> bool:
+    def respond(self, uint64_t token, bytes body, int throttle_ms, StandingAnswer standing=None) -> bool:
         """Answers a request: the body after the response header. Every token is answered exactly once, here or by `close`.
-        throttle_ms: how long its connection is not read from. Returns True when mail is left to `flush`."""
-        return self._reply(token, body, 0, throttle_ms)
+        throttle_ms: how long its connection is not read from. standing: stands for the same request from now on. Returns True when mail
+        is left to `flush`."""
+        return self._reply(token, body, 0, throttle_ms, standing)
 
     def txn_checked(self, uint64_t token, list errors) -> bool:
         """Answers a TXN_CHECK: an error code for each of its partitions, in order."""
@@ -342,9 +344,9 @@ cdef class DataPlane:
 
     def close(self, uint64_t token, bytes why) -> bool:
         """Closes the request's connection; `why` goes to the log."""
-        return self._reply(token, why, 1, 0)
+        return self._reply(token, why, 1, 0, None)
 
-    cdef bint _reply(self, uint64_t token, bytes body, uint32_t number, int throttle_ms) except -1:
+    cdef bint _reply(self, uint64_t token, bytes body, uint32_t number, int throttle_ms, StandingAnswer standing) except -1:
         cdef Request *r = <Request *> <size_t> token
         cdef int to = r.shard.index
         cdef Py_ssize_t n = PyBytes_GET_SIZE(body)
@@ -352,6 +354,7 @@ cdef class DataPlane:
         if reply == NULL:
             raise MemoryError
         reply.request = r
+        reply.standing = NULL if standing is None else standing.hold()
         reply.throttle_ms = throttle_ms
         reply.length = <uint32_t> n
         memcpy(reply.data, PyBytes_AS_STRING(body), n)

@@ -5,6 +5,7 @@ Made and freed by the bridge (control plane's thread); between sending and its r
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastlog.native.log cimport Append, LogCtl, LogOpen, Partition, Read, TimeQuery
 from fastlog.native.net cimport Request, Shard
+from fastlog.native.standing cimport Standing
 from fastlog.native.table cimport Topic
 
 cdef enum CommandKind:
@@ -65,6 +66,7 @@ cdef struct TxnVerdict:             # the answer; malloc'ed by the bridge, freed
 
 cdef struct Reply:                  # the control plane's answer to a request; malloc'ed, freed by the shard
     Request *request
+    Standing *standing              # NULL, or what this answer becomes: the shard takes the reference
     int32_t throttle_ms
     uint32_t length
     uint8_t data[1]

@@ -11,6 +11,7 @@ from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport LOG_INFO, LOG_WARNING, MAIL_LOG, PEER_MAX, REQ_READY, REQ_RUNNING, SEND_IOV, LogLine, SendVec, counter_add
 from fastlog.native.quota cimport QUOTA_REQUEST, quota_on, quota_record
 from fastlog.native.ring cimport Op, iovec, ring_cancel, ring_recv, ring_recv_any, ring_sendmsg
+from fastlog.native.standing cimport standing_drop
 from fastlog.native.timer cimport Timer, timer_arm, timer_disarm
 
 cdef extern from "<time.h>" nogil:
@@ -169,6 +170,8 @@ cdef bint conn_gone(Conn *c) noexcept nogil:
     timer_disarm(&shard.timers, &c.mute)
     if c.rx != NULL:
         buf_drop(&shard.bufs, c.rx)
+    if c.standing != NULL:
+        standing_drop(c.standing)
     if c.prev != NULL:
         c.prev.next = c.next
     else:

@@ -17,6 +17,7 @@ from fastlog.native.log cimport Partition, Store
 from fastlog.native.mail cimport MailBox
 from fastlog.native.quota cimport Quotas
 from fastlog.native.ring cimport Op, Ring, iovec, msghdr
+from fastlog.native.standing cimport Standing
 from fastlog.native.table cimport Table
 from fastlog.native.timer cimport Timer, Timers
 from fastlog.native.work cimport Home, Pool
@@ -97,6 +98,7 @@ cdef struct Counters:               # read by any thread
     int64_t fetch_woken
     int64_t offsets_requests
     int64_t handed_over             # requests that went to the control plane
+    int64_t standing_answers        # requests that did not have to: their answer stood
     int64_t cross_appends           # requests to another shard's partitions
     int64_t cross_reads
     int64_t copied_out              # responses whose pinned memory had to be copied
@@ -182,6 +184,7 @@ cdef struct Conn:
     bint unpin                      # its send was cancelled so that pinned memory can be copied out
     bint muted                      # parse nothing until `mute` fires: a quota is used up
     Timer mute
+    Standing *standing              # NULL, or the answer that stands for a request of its
     int64_t spent_ns                # by its last request; counted with the next, and only while a quota asks for it
     bint dirty                      # in the shard's list
     Conn *dirty_next

@@ -24,7 +24,9 @@ from fastlog.native.net cimport LOG_ERROR, MAIL_APPEND, MAIL_APPENDED, MAIL_COMM
 from fastlog.native.offsets cimport offsets_find_here, offsets_found, offsets_free, offsets_start
 from fastlog.native.produce cimport produce_abandon, produce_append_here, produce_appended, produce_ask_here, produce_asked, \
     produce_checked, produce_free, produce_start
+from fastlog.native.quota cimport QUOTA_REQUEST, quota_on
 from fastlog.native.ring cimport OP_MORE, Op, ring_accept, ring_cancel, ring_wait, ring_wake
+from fastlog.native.standing cimport Standing, standing_answers, standing_drop, standing_get, standing_keep, standing_set
 from fastlog.native.table cimport table_free, table_init, table_put, table_remove, topic_drop
 from fastlog.native.timer cimport Timer, timer_arm, timers_free, timers_init, timers_next, timers_run
 from fastlog.native.work cimport work_reap
@@ -297,6 +299,8 @@ cdef void dispatch(Request *r) noexcept nogil:
     cdef int16_t key = r.api_key, version = r.version
     cdef char text[96]
     if key > 2:
+        if r.conn.standing != NULL and answer_stands(r):
+            return
         counter_add(&r.shard.counters.handed_over, 1)
         mail_send(r.shard.out[r.shard.n], MAIL_REQUEST, 0, r)
         r.shard.out_dirty = 1
@@ -313,6 +317,46 @@ cdef void dispatch(Request *r) noexcept nogil:
         request_ready(r)
 
 
+cdef const uint8_t *asked(const Request *r, uint32_t *n) noexcept nogil:
+    """The request from behind its correlation id: client id, tags, body."""
+    n[0] = r.frame_bytes - 12
+    return r.body.end - n[0]
+
+
+cdef bint answer_stands(Request *r) noexcept nogil:
+    """Answers a request as it was answered before, if nothing has changed since. Not while a quota counts what requests cost."""
+    cdef Standing *s = r.conn.standing
+    cdef uint32_t n
+    cdef const uint8_t *at = asked(r, &n)
+    cdef uint8_t *room
+    if not standing_answers(s, r.api_key, r.version, at, n) or quota_on(r.shard.quotas, QUOTA_REQUEST):
+        return False
+    standing_set(&s.seen_ms, r.shard.now_ns // 1000000)
+    if not standing_get(&s.valid):
+        standing_drop(s)
+        r.conn.standing = NULL
+        return False
+    room = response_room(r, s.answered)
+    if room != NULL:
+        memcpy(room, s.data + n, s.answered)
+        response_plain(r, s.answered)
+    counter_add(&r.shard.counters.standing_answers, 1)
+    request_ready(r)
+    return True
+
+
+cdef void keep_standing(Request *r, Standing *s, const Reply *reply) noexcept nogil:
+    """The connection's one answer that stands is this one from now on."""
+    cdef uint32_t n
+    cdef const uint8_t *at = asked(r, &n)
+    if not standing_keep(s, r.api_key, r.version, at, n, reply.data, reply.length):
+        standing_drop(s)
+        return
+    if r.conn.standing != NULL:
+        standing_drop(r.conn.standing)
+    r.conn.standing = s
+
+
 cdef void replied(Shard *shard, Reply *reply, uint32_t number) noexcept nogil:
     """number 1: `data` says why the connection is closed instead."""
     cdef Request *r = reply.request
@@ -326,6 +370,8 @@ cdef void replied(Shard *shard, Reply *reply, uint32_t number) noexcept nogil:
         if room != NULL:
             memcpy(room, reply.data, reply.length)
             response_plain(r, reply.length)
+    if reply.standing != NULL:
+        keep_standing(r, reply.standing, reply)
     free(reply)
     request_ready(r)
 

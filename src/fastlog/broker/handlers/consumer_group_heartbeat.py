@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    return await coordinator_of(ctx).consumer_group_heartbeat(client_of(request), message)
+    return await coordinator_of(ctx).consumer_group_heartbeat(client_of(request), message, request.stands)

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    return await coordinator_of(ctx).heartbeat(message)
+    return await coordinator_of(ctx).heartbeat(message, request.stands)
