@@ -8,6 +8,7 @@ from typing import Any
 from fastlog.client.failures import ConfigError
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+STRATEGIES = ("range", "roundrobin", "sticky", "cooperative-sticky")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -71,6 +72,14 @@ def _partitioner(name: str, value: Any) -> Any:
     return value if callable(value) else _choice("murmur2", "consistent_random")(name, value)
 
 
+def _strategies(name: str, value: Any) -> list[str]:
+    """One name, several with commas between, or a list of them; the first that all members have is taken."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, (list, tuple)) or not found:
+        raise ConfigError(f"{name}={value!r}: expected one of {', '.join(STRATEGIES)}, or several")
+    return [_choice(*STRATEGIES)(name, one.strip() if isinstance(one, str) else one) for one in found]
+
+
 Setting = tuple[Any, Callable[[str, Any], Any]]  # default, check
 
 COMMON: dict[str, Setting] = {
@@ -112,7 +121,9 @@ CONSUMER: dict[str, Setting] = {
     "session_timeout_ms": (45_000, _integer(1)),
     "heartbeat_interval_ms": (3000, _integer(1)),
     "max_poll_interval_ms": (300_000, _integer(1)),
-    "partition_assignment_strategy": ("range", _choice("range", "roundrobin")),
+    "group_protocol": ("classic", _choice("classic", "consumer")),
+    "group_remote_assignor": (None, _text),
+    "partition_assignment_strategy": ("range", _strategies),
     "isolation_level": ("read_uncommitted", _choice("read_uncommitted", "read_committed")),
     "fetch_min_bytes": (1, _integer(0)),
     "fetch_max_wait_ms": (500, _integer(0)),

@@ -16,7 +16,7 @@ SOFTWARE = "fastlog"
 NEWEST = {
     "Metadata": 12,
     "FindCoordinator": 3,
-    "OffsetCommit": 8,
+    "OffsetCommit": 9,
     "OffsetFetch": 7,
     "DeleteTopics": 5,
     "Fetch": 12,

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
 from fastlog.client import config
+from fastlog.client.broker_assigned import BrokerAssignedMembership
+from fastlog.client.classic import ClassicMembership
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClosedError, ConfigError
@@ -38,6 +40,13 @@ def _close_all() -> None:
             consumer.close()
 
 
+def _refuse_classic(given: set[str]) -> None:
+    """Raises ConfigError for settings that the broker has, not its members, with the consumer protocol (KIP-848)."""
+    wrong = given & {"session_timeout_ms", "heartbeat_interval_ms", "partition_assignment_strategy"}
+    if wrong:
+        raise ConfigError(f'{", ".join(sorted(wrong))}: set for the group at the broker, with group_protocol="consumer"')
+
+
 class Consumer(ConsumerCore):
     """Reads records, from partitions given (`assign`) or as a member of a group (`subscribe`). For one thread at a time.
 
@@ -51,12 +60,17 @@ class Consumer(ConsumerCore):
 
     def __init__(self, config_map: Mapping[str, Any] | None = None, /, **settings: Any) -> None:
         set_ = config.settings(config.CONSUMER, {**(config_map or {}), **settings})
+        if set_["group_protocol"] == "consumer":
+            _refuse_classic({name.replace(".", "_") for name in {**(config_map or {}), **settings}})
+        elif set_["group_remote_assignor"] is not None:
+            raise ConfigError('group_remote_assignor needs group_protocol="consumer"')
         if set_["heartbeat_interval_ms"] >= set_["session_timeout_ms"]:
             set_["heartbeat_interval_ms"] = max(1, set_["session_timeout_ms"] // 3)
         self.settings = set_
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=set_["request_timeout_ms"] / 1000)
         self._topics: list[str] = []
         self._pattern: re.Pattern[str] | None = None
+        self._broker_pattern: str | None = None
         self._membership: Membership | None = None
         self._manual = False
         self._took_up = False  # an assignment was taken up, perhaps an empty one
@@ -101,8 +115,9 @@ class Consumer(ConsumerCore):
     ) -> None:
         """Becomes a member of the group; partitions come and go with the other members, while `poll` or its like is called.
 
-        pattern: a regular expression that topics' names match as a whole, instead of `topics`. on_assign: after partitions have come.
-        on_revoke: before they go, so that it can commit. on_lost: when they have gone already (on_revoke is not called then).
+        pattern: a regular expression that topics' names match as a whole, instead of `topics`; with group_protocol="consumer" the broker
+        matches it (RE2). on_assign: after partitions have come; it gets these only. on_revoke: before they go, so that it can commit.
+        on_lost: when they have gone already (on_revoke is not called then).
         """
         if self.settings["group_id"] is None:
             raise ConfigError("subscribe needs a group_id; without a group, assign partitions")
@@ -111,14 +126,16 @@ class Consumer(ConsumerCore):
         self._check_open()
         self._manual = False
         self._topics = list(topics)
-        self._pattern = re.compile(pattern) if pattern else None
+        matched_there = self.settings["group_protocol"] == "consumer"
+        self._pattern = re.compile(pattern) if pattern and not matched_there else None
+        self._broker_pattern = pattern if matched_there else None
         for name, listener in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
             if listener is not None:
                 setattr(self, name, listener)
-        if self._membership is None:
-            self._membership = Membership(self._cluster, self.settings, self._wanted_topics, self._poke)
-        else:
-            self._membership.rejoin()
+        membership = self._member()
+        if isinstance(membership, BrokerAssignedMembership):
+            membership.pattern = self._broker_pattern
+        membership.rejoin()
 
     def unsubscribe(self) -> None:
         """Leaves the group, and reads nothing."""
@@ -335,8 +352,12 @@ class Consumer(ConsumerCore):
         self._check_open()
         if self.settings["group_id"] is None:
             raise ConfigError("commits need a group_id")
+        return self._member()
+
+    def _member(self) -> Membership:
         if self._membership is None:
-            self._membership = Membership(self._cluster, self.settings, self._wanted_topics, self._poke)
+            kind = BrokerAssignedMembership if self.settings["group_protocol"] == "consumer" else ClassicMembership
+            self._membership = kind(self._cluster, self.settings, self._wanted_topics, self._poke)
         return self._membership
 
     def _to_commit(self, offsets: Mapping[Partition, int | tuple[int, str]] | None) -> dict[Partition, tuple[int, str]]:
@@ -372,10 +393,10 @@ class Consumer(ConsumerCore):
         """Follows the group, finds places, commits what is due, raises errors. In the user's thread."""
         self._check_open()
         membership = self._membership
-        if membership is not None and not self._manual and (self._topics or self._pattern):
-            membership.poll()
+        if membership is not None and not self._manual and (self._topics or self._pattern or self._broker_pattern):
             if membership.state is State.REVOKING or membership.state is State.LOST:
                 self._give_back(membership, lost=membership.state is State.LOST)
+            membership.poll()
             if membership.state is State.ASSIGNED:
                 self._take_up(membership)
         if self._homeless():
@@ -388,7 +409,9 @@ class Consumer(ConsumerCore):
                 self.commit_async()
 
     def _give_back(self, membership: Membership, *, lost: bool) -> None:
-        parts = self.assignment()
+        have = self.assignment()
+        gone = set(have if lost else membership.leaving)
+        parts = [p for p in have if p in gone]
         try:
             if lost:
                 if self.on_lost is not None and parts:
@@ -402,17 +425,19 @@ class Consumer(ConsumerCore):
                 if self.on_revoke is not None and parts:
                     self.on_revoke(parts)
         finally:
-            self._assign([])
-            self._committed.clear()
+            self._assign([p for p in have if p not in gone])
+            for p in gone:
+                self._committed.pop(p, None)
             membership.let_go()
 
     def _take_up(self, membership: Membership) -> None:
+        have = set(self.assignment())
         self._assign(list(membership.assignment))
         self._want_metadata()
         membership.taken_up()
         self._took_up = True
         if self.on_assign is not None:
-            self.on_assign(self.assignment())
+            self.on_assign([p for p in self.assignment() if p not in have])
 
     def _find_places(self) -> None:
         """Where to begin in partitions that have no position: at what is committed, else where auto_offset_reset says."""
@@ -501,10 +526,15 @@ class Consumer(ConsumerCore):
     # --- the end
 
     def _leave_group(self) -> None:
-        membership, self._membership = self._membership, None
-        self._topics, self._pattern, self._took_up = [], None, False
-        if membership is not None:
-            membership.close()
+        membership = self._membership
+        try:
+            if membership is not None and membership.owned and self.on_revoke is not None:
+                self.on_revoke(self.assignment())
+        finally:
+            self._membership = None
+            self._topics, self._pattern, self._broker_pattern, self._took_up = [], None, None, False
+            if membership is not None:
+                membership.close()
 
     def close(self) -> None:
         """Commits, where enable_auto_commit is on, leaves the group and ends."""
@@ -514,7 +544,7 @@ class Consumer(ConsumerCore):
             self._stop()
             return
         membership = self._membership
-        if membership is not None and self.settings["enable_auto_commit"] and (membership.state is State.STABLE or self._manual):
+        if membership is not None and self.settings["enable_auto_commit"] and (membership.owned or self._manual):
             try:
                 wanted = self._to_commit(None)
                 if wanted:
@@ -523,9 +553,11 @@ class Consumer(ConsumerCore):
                 log.warning("the last commit failed: %s", error)
         if self._commits is not None:
             self._commits.put(None)
-        self._leave_group()
-        self._stop()
-        self._cluster.close()
-        _open.discard(self)
-        if self._control_thread is not threading.current_thread():
-            self._control_thread.join(5)
+        try:
+            self._leave_group()
+        finally:
+            self._stop()
+            self._cluster.close()
+            _open.discard(self)
+            if self._control_thread is not threading.current_thread():
+                self._control_thread.join(5)
