@@ -13,11 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import groups, html, limits, machine, report, rows
+from bench import budget, groups, html, machine, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
+from bench.peers import PEERS
 from bench.session import Options, Session
+from fastlog.loadgen import limits
+from fastlog.loadgen.job import split_address
 
 GIB = 1 << 30
+UNSAID = ("say", "deadline")
 
 
 def parse() -> argparse.Namespace:
@@ -25,8 +29,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", metavar="ROWS", help="rows or groups, comma between (default: all; --list names them)")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--brokers", default="fastlog,kafka", help="which to run, comma between (default: %(default)s)")
+    parser.add_argument("--peers", action="store_true", help="Valkey and NATS JetStream too, where a row has a counterpart")
     parser.add_argument("--repeats", type=int, metavar="N", help="pairs per row (default: 3; 1 with --quick)")
     parser.add_argument("--seconds", type=float, metavar="S", help="of each measured run (default: 30; 5 with --quick)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="one pair of every row within about so long: runs as long as fit, 30 s where a row is"
+        " about what is sustained; rows that can't be begun in time are named as left out",
+    )
+    parser.add_argument(
+        "--warm", type=float, metavar="S", help="of load on each broker before the first row (default: 45; 20 with --quick)"
+    )
     parser.add_argument("--quick", action="store_true", help="short runs: bursts, not what the disk sustains; the report says so")
     parser.add_argument("--full", action="store_true", help="7 pairs per row: for figures to be quoted")
     parser.add_argument("--resume", action="store_true", help="keep the sound samples that the output directory has from an earlier run")
@@ -39,22 +54,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--load-core", type=int, default=1, metavar="N")
     parser.add_argument("--fastlog-option", action="append", default=[], metavar="ARG", help="one more argument for fastlog serve")
     parser.add_argument("--kafka-option", action="append", default=[], metavar="KEY=VALUE", help="one more server property")
-    parser.add_argument("--no-limits", action="store_true", help="don't measure disk and loopback")
+    parser.add_argument("--network", metavar="HOST:PORT", help="measure the network too, against `fastlog bench --far-end` on another host")
+    parser.add_argument("--no-limits", action="store_true", help="don't measure disk, network and processor")
     parser.add_argument("--no-fill", action="store_true", help="don't turn free memory into page cache before each run")
     return parser.parse_args()
 
 
-def options_of(given: argparse.Namespace) -> Options:
+def options_of(given: argparse.Namespace, chosen: list[rows.Row], brokers: int) -> Options:
     seconds = given.seconds or (5 if given.quick else 30)
+    short_seconds = seconds
+    repeats = given.repeats or (1 if given.quick or given.budget else 7 if given.full else 3)
+    lead_seconds = 2.0 if given.quick or given.budget else 5.0
+    warm_seconds = given.warm if given.warm is not None else 20.0 if given.quick or given.budget else 45.0
+    if given.budget and not given.seconds:
+        seconds, short_seconds = budget.fit(chosen, brokers, given.budget / repeats, lead_seconds, warm_seconds)
     free = shutil.disk_usage(given.directory).free
-    bytes_max = max(GIB, min(given.bytes_max, int((free - 10 * GIB) / 2.5)))
     return Options(
         directory=given.directory,
         seconds=seconds,
-        repeats=given.repeats or (1 if given.quick else 7 if given.full else 3),
-        warm_seconds=20 if given.quick else 45,
-        lead_seconds=2 if given.quick else 5,
-        bytes_max=bytes_max,
+        short_seconds=short_seconds,
+        repeats=repeats,
+        warm_seconds=warm_seconds,
+        lead_seconds=lead_seconds,
+        bytes_max=max(GIB, min(given.bytes_max, int((free - 10 * GIB) / 2.5))),
         memory_bytes=given.memory,
         broker_core=given.broker_core,
         load_core=given.load_core,
@@ -62,7 +84,24 @@ def options_of(given: argparse.Namespace) -> Options:
         say=lambda line: print(line, flush=True),
         fastlog_options=given.fastlog_option,
         kafka_options=given.kafka_option,
+        deadline=time.monotonic() + given.budget * 60 if given.budget else float("inf"),
     )
+
+
+def measure_limits(given: argparse.Namespace) -> dict[str, limits.Figures]:
+    seconds = 0.4 if given.quick or given.budget else 1.5
+    os.sched_setaffinity(0, {given.broker_core, given.load_core})
+    try:
+        found = {
+            "disk": limits.disk(given.directory, seconds),
+            "loopback": limits.loopback(given.broker_core, given.load_core, max(seconds, 1.0)),
+            "processor": limits.processor(given.broker_core, seconds),
+        }
+        if given.network:
+            found["network"] = limits.network(split_address(given.network), max(seconds, 1.0), "network: ")
+        return found
+    finally:
+        os.sched_setaffinity(0, {given.load_core})
 
 
 def write(document: dict[str, Any], chosen: list[rows.Row], output: Path) -> None:
@@ -92,9 +131,10 @@ def main() -> int:
         return render(given.render)
     try:
         chosen = rows.choose(given.only)
-        names = given.brokers.split(",")
-        if not set(names) <= BROKERS.keys():
-            raise ValueError(f"--brokers: {given.brokers}; there are {', '.join(BROKERS)}")
+        names = given.brokers.split(",") + (list(PEERS) if given.peers else [])
+        known = [*BROKERS, *PEERS]
+        if not set(names) <= set(known):
+            raise ValueError(f"--brokers: {given.brokers}; there are {', '.join(known)}")
         cores = os.sched_getaffinity(0)
         if not {given.broker_core, given.load_core} <= cores:
             raise ValueError(f"cores {given.broker_core} and {given.load_core} are not both among {sorted(cores)}")
@@ -102,28 +142,30 @@ def main() -> int:
         print(f"bench/run: {problem}", file=sys.stderr)
         return 2
     given.directory.mkdir(parents=True, exist_ok=True)
-    options = options_of(given)
+    options = options_of(given, chosen, len(names))
     document: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items() if key != "say"},
+        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items() if key not in UNSAID},
         "machine": machine.describe(given.directory),
         "versions": {},
         "settings": {},
         "limits": {},
         "samples": [],
+        "left_out": {},
     }
-    os.sched_setaffinity(0, {given.load_core})
-    if not given.no_limits:
-        seconds = 1.0 if given.quick else 3.0
-        print("measuring limits ...", flush=True)
-        os.sched_setaffinity(0, {given.broker_core, given.load_core})
-        loopback = limits.loopback(given.broker_core, given.load_core, seconds)
-        document["limits"] = {"disk": limits.disk(given.directory, seconds), "loopback": loopback}
-        os.sched_setaffinity(0, {given.load_core})
-    session = Session(names, options, lambda: write(document, chosen, given.output))
-    document["samples"] = session.samples
+    earlier: dict[str, Any] = {}
     if given.resume and (given.output / "report.json").exists():
-        session.resume(json.loads((given.output / "report.json").read_text())["samples"])
+        earlier = json.loads((given.output / "report.json").read_text())
+    os.sched_setaffinity(0, {given.load_core})
+    if earlier.get("limits") and not given.no_limits:
+        document["limits"] = earlier["limits"]
+    elif not given.no_limits:
+        print("measuring limits ...", flush=True)
+        document["limits"] = measure_limits(given)
+    session = Session(names, options, lambda: write(document, chosen, given.output))
+    document["samples"], document["left_out"] = session.samples, session.left_out
+    session.limits = document["limits"]
+    session.resume(earlier.get("samples", []))
     try:
         for broker in session.brokers:
             document["versions"][broker.name] = broker.version()

@@ -13,12 +13,14 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bench import machine, sustained
 from fastlog.loadgen import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.rows import Row
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,9 +45,10 @@ class Broker:
 
     name = ""
     speaks_kafka = True
-    durable_configs: dict[str, str] = {}  # noqa: RUF012 - of a topic whose acks=all is to mean stable storage
+    durable_configs: ClassVar[dict[str, str]] = {}  # of a topic whose acks=all is to mean stable storage
+    generator: tuple[str, ...] = ("fastlog.loadgen", "--raw", "--job", "-")  # the module that loads it, which takes a Job as JSON
 
-    def __init__(self, directory: Path, core: int, options: list[str] | None = None) -> None:
+    def __init__(self, directory: Path, core: int | str, options: list[str] | None = None) -> None:
         self.directory = directory / self.name
         self.core = core
         self.options = options or []
@@ -90,7 +93,10 @@ class Broker:
         begun = time.monotonic()
         with self.log.open("ab") as log:
             command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *self.command()]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            environment = {**os.environ, **self.environment()}
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
+            )
         return begun
 
     def start(self) -> None:
@@ -100,13 +106,31 @@ class Broker:
         while True:
             self.check()
             try:
-                with wire.Connection("127.0.0.1", self.port, timeout=5) as control:
-                    control.producer_id()
-                    return
+                self.probe()
+                return
             except (OSError, wire.BrokerError, ValueError) as problem:
                 if time.monotonic() > deadline:
                     raise StartError(f"{self.name} is not ready after {START_SECONDS} s ({problem}):\n{self.tail()}") from problem
                 time.sleep(0.05)
+
+    def environment(self) -> dict[str, str]:
+        """Variables of the process beside this one's."""
+        return {}
+
+    def probe(self) -> None:
+        """Asks something that a broker which is ready answers. Raises OSError, BrokerError, ValueError."""
+        with wire.Connection("127.0.0.1", self.port, timeout=5) as control:
+            control.producer_id()
+
+    def make_topic(self, name: str, partitions: int, configs: Mapping[str, str]) -> None:
+        """Returns when each partition answers."""
+        with wire.Connection("127.0.0.1", self.port) as control:
+            control.create_topic(name, partitions, configs)
+            control.wait_for_topic(name)
+
+    def delete_topic(self, name: str) -> None:
+        with wire.Connection("127.0.0.1", self.port) as control:
+            control.delete_topic(name)
 
     def check(self) -> None:
         """Raises StartError when the process has ended."""
@@ -134,7 +158,7 @@ class Broker:
 class Fastlog(Broker):
     name = "fastlog"
 
-    def __init__(self, directory: Path, core: int, options: list[str] | None = None, memory_bytes: int = 0) -> None:
+    def __init__(self, directory: Path, core: int | str, options: list[str] | None = None, memory_bytes: int = 0) -> None:
         super().__init__(directory, core, options)
         self.memory_bytes = memory_bytes
 
@@ -158,13 +182,13 @@ class Kafka(Broker):
     """Apache Kafka in KRaft mode, broker and controller in one process, with the JVM settings of its own start script."""
 
     name = "kafka"
-    durable_configs = {"flush.messages": "1"}  # noqa: RUF012
+    durable_configs: ClassVar[dict[str, str]] = {"flush.messages": "1"}
     jvm = (
         "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent"
         " -Djava.awt.headless=true -Xmx1G -Xms1G"
     )
 
-    def __init__(self, directory: Path, core: int, options: list[str] | None = None) -> None:
+    def __init__(self, directory: Path, core: int | str, options: list[str] | None = None) -> None:
         super().__init__(directory, core, options)
         self.controller_port = free_port()
         self.properties = directory / "kafka.properties"

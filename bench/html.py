@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.rows import Row
     from bench.statistics import Limits, Samples
 
-COLOURS = {"kafka": "#8a8f98", "fastlog": "#d1495b"}
+COLOURS = {"kafka": "#8a8f98", "fastlog": "#d1495b", "valkey": "#3a7ca5", "nats": "#5b8c5a"}
 INK, FAINT = "#222", "#ddd"
 WIDTH = 860
 STYLE = """
@@ -52,12 +52,14 @@ class Picture:
 def bars(samples: Samples, rows: list[Row], metric: str, unit: str, limits: Limits) -> str:
     """Both brokers' medians, row by row, each row to its own scale; whiskers from least to most; a dashed line at the machine's limit."""
     shown = [row for row in rows if any(values(samples, row.name, broker, metric) for broker in COLOURS)]
-    picture = Picture(WIDTH, 58 * len(shown) + 10)
+    tops = [8]
+    for row in shown:
+        tops.append(tops[-1] + 18 + 20 * max(2, sum(bool(values(samples, row.name, broker, metric)) for broker in COLOURS)))
+    picture = Picture(WIDTH, tops[-1] + 10)
     left, room = 330, WIDTH - 330 - 110
-    for i, row in enumerate(shown):
-        top = 58 * i + 8
-        found = {broker: values(samples, row.name, broker, metric) for broker in COLOURS}
-        bound = limit_of(row, limits) if metric == row.metric else None
+    for row, top in zip(shown, tops, strict=False):
+        found = {broker: each for broker in COLOURS if (each := values(samples, row.name, broker, metric))}
+        bound = limit_of(row, limits, samples) if metric == row.metric else None
         most = max([max(each.values()) for each in found.values() if each] + ([bound[1]] if bound else []))
         picture.text(left - 10, top + 22, row.title[:56], "end")
         for k, (broker, each) in enumerate(found.items()):
@@ -194,6 +196,7 @@ def page(document: dict[str, Any], rows: list[Row]) -> str:
         f"<h1>fastlog beside Apache Kafka</h1><p>{escape(document['made'])}. {escape(report.method(document))}</p><p>{legend}</p>",
         "<h2>How many times better</h2>" + ratio_plot(samples, rows),
         table(report.table(samples, rows, limits)),
+        "<h2>Beside peers with protocols of their own</h2>" + table(peers) if (peers := report.peers_table(samples, rows)) else "",
         "<h2>Throughput (the dashed line is what this machine can do)</h2>",
         bars(samples, [row for row in rows if row.unit == "MB/s" and row.kind == "throughput"], "MB_per_s", "MB/s", limits),
         bars(samples, [row for row in rows if row.kind == "read"], "read_MB_per_s", "MB/s", limits),

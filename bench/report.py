@@ -10,6 +10,8 @@ from bench.statistics import Limits, Samples, interval, middle, ratios, share_of
 if TYPE_CHECKING:
     from bench.rows import Row
 
+PEERS = ("valkey", "nats")
+BROKERS = ("kafka", "fastlog", *PEERS)
 COLUMNS = (
     "row", "Kafka", "fastlog", "ratio (95 %)", "CPU Kafka", "CPU fastlog", "CPU ratio", "share of limit K / f", "device bytes/byte K / f",
     "target", "",
@@ -78,13 +80,33 @@ def table(samples: Samples, rows: list[Row], limits: Limits) -> str:
     return "\n".join(lines)
 
 
+def peers_table(samples: Samples, rows: list[Row]) -> str:
+    """Brokers with protocols of their own, where any was measured, in Markdown; "" when none was."""
+    names = [name for name in PEERS if any(s["broker"] == name for s in samples)]
+    if not names:
+        return ""
+    lines = [
+        "| row | " + " | ".join(f"{name} | fastlog / {name} | CPU us per batch" for name in names) + " |",
+        "|---|" + "--:|" * 3 * len(names),
+    ]
+    for row in rows:
+        found = [(values(samples, row.name, name, row.metric), ratios(samples, row.name, row.metric, name), name) for name in names]
+        if any(each for each, _, _ in found):
+            cells = []
+            for each, ratio, name in found:
+                cpu = middle(values(samples, row.name, name, "cpu_us_per_batch"))
+                cells += [f"{number(middle(each))} {row.unit}" if each else "-", ratio_cell(ratio), number(cpu)]
+            lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def latency_table(samples: Samples, rows: list[Row]) -> str:
     """Acknowledgement and end-to-end percentiles, medians over the runs, in Markdown; microseconds."""
     points = ("p50_us", "p90_us", "p99_us", "p99.9_us", "max_us")
     names = " | ".join(point.removesuffix("_us") for point in points)
     lines = [f"| row | broker | what | {names} |", "|---|---|---|" + "--:|" * len(points)]
     for row in rows:
-        for broker in ("kafka", "fastlog"):
+        for broker in BROKERS:
             for what in ("ack", "end_to_end"):
                 found = [s[what] for s in samples if s["row"] == row.name and s["broker"] == broker and s.get("sound") and what in s]
                 found = [each for each in found if each["count"]]
@@ -97,7 +119,7 @@ def latency_table(samples: Samples, rows: list[Row]) -> str:
 def memory_table(samples: Samples, rows: list[Row]) -> str:
     lines = ["| row | broker | resident MB | of it shared (arena) | idle CPU % | switches per batch |", "|---|---|--:|--:|--:|--:|"]
     for row in rows:
-        for broker in ("kafka", "fastlog"):
+        for broker in BROKERS:
             found = [s for s in samples if s["row"] == row.name and s["broker"] == broker and "memory_MB" in s]
             if found:
                 resident = median(s["memory_MB"]["all"] for s in found)
@@ -109,10 +131,10 @@ def memory_table(samples: Samples, rows: list[Row]) -> str:
 
 
 def limits_table(limits: Limits) -> str:
-    lines = ["| limit | MB/s | p50 us | p99 us | CPU s/GB |", "|---|--:|--:|--:|--:|"]
+    lines = ["| limit | MB/s | a second | p50 us | p99 us | CPU s/GB |", "|---|--:|--:|--:|--:|--:|"]
     for found in limits.values():
         for name, each in found.items():
-            cells = [number(each.get(key)) for key in ("MB_per_s", "p50_us", "p99_us", "cpu_s_per_GB")]
+            cells = [number(each.get(key)) for key in ("MB_per_s", "per_s", "p50_us", "p99_us", "cpu_s_per_GB")]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -129,7 +151,8 @@ def method(document: dict[str, Any]) -> str:
 
 def about(document: dict[str, Any]) -> dict[str, Any]:
     """Machine, versions and settings."""
-    return {**document["machine"], **document["versions"], **document["settings"]}
+    left_out = {f"left out: {row}": why for row, why in document.get("left_out", {}).items()}
+    return {**document["machine"], **document["versions"], **document["settings"], **left_out}
 
 
 def markdown(document: dict[str, Any], rows: list[Row]) -> str:
@@ -137,6 +160,8 @@ def markdown(document: dict[str, Any], rows: list[Row]) -> str:
     samples: Samples = document["samples"]
     listed = "\n".join(f"- {key}: {value}" for key, value in about(document).items())
     parts = ["# fastlog beside Apache Kafka", document["made"], method(document), table(samples, rows, document["limits"])]
+    if peers := peers_table(samples, rows):
+        parts += ["## Beside peers with protocols of their own", peers]
     parts += ["## Latency (us)", latency_table(samples, rows), "## Memory", memory_table(samples, rows)]
     if document["limits"]:
         parts += ["## This machine's limits, same run", limits_table(document["limits"])]

@@ -24,12 +24,14 @@ class Target:
     at_least: bool = True
     absolute: bool = False
     against: str = "kafka"
+    against_row: str = ""  # the ratio to our own median in another row
 
     def met(self, value: float) -> bool:
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
         whom = "" if self.absolute or self.against == "kafka" else f" of {self.against}"
+        whom = f" of our {self.against_row}" if self.against_row else whom
         return f"{self.metric} {'>=' if self.at_least else '<='} {self.bound:g}{'' if self.absolute else 'x'}{whom}"
 
 
@@ -57,9 +59,11 @@ class Row:
     configs: dict[str, str] = field(default_factory=dict)  # of the topic, for all brokers alike
     measure: Callable[[Session, Row, Broker], dict[str, Any]] | None = None  # of kind "own"
     restarts: bool = False  # own: restarts its broker, so it comes before the loads, when nothing is warm yet
+    peers: tuple[str, ...] = ()  # of bench.peers, that have a counterpart
     brokers: tuple[str, ...] = ()  # only these, whatever the run has; empty: all that speak Kafka's protocol
     less_is_better: bool = False
     seconds_max: float = 0  # of one run; 0: what the command says
+    needs: Callable[[], str] | None = None  # says what is missing on this machine for the row, or nothing
 
 
 def throughput(
@@ -72,16 +76,23 @@ def throughput(
     return Row(name, title, "throughput", job, stable, "MB_per_s", "MB/s", tuple(targets), sustained=True)
 
 
-def batches(name: str, title: str, *targets: Target, stable: bool = False, configs: dict[str, str] | None = None, **job: Any) -> Row:
-    return Row(name, title, "throughput", job, stable, "batches_per_s", "batches/s", targets, configs=configs or {}, seconds_max=15)
+def batches(name: str, title: str, *targets: Target, stable: bool = False, peers: tuple[str, ...] = (), **job: Any) -> Row:
+    return Row(name, title, "throughput", job, stable, "batches_per_s", "batches/s", targets, peers=peers, seconds_max=15)
 
 
 def by_the_clock(
-    name: str, title: str, what: str, *targets: Target, stable: bool = False, configs: dict[str, str] | None = None, **job: Any
+    name: str,
+    title: str,
+    what: str,
+    *targets: Target,
+    stable: bool = False,
+    peers: tuple[str, ...] = (),
+    configs: dict[str, str] | None = None,
+    **job: Any,
 ) -> Row:
     """An open loop; `what`: ack or end_to_end, whose p99 is shown."""
     job = {"window": 1024, "spin": True, **job}
-    row = Row(name, title, "latency", job, stable, f"{what}_p99_us", "us p99", targets, configs=configs or {})
+    row = Row(name, title, "latency", job, stable, f"{what}_p99_us", "us p99", targets, peers=peers, configs=configs or {})
     return replace(row, less_is_better=True, seconds_max=20)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import machine, sustained
 from bench.brokers import Broker, Fastlog, Kafka, StartError
+from bench.peers import PEERS
+from bench.statistics import beside_echo
 from fastlog.loadgen import wire
 from fastlog.loadgen.job import Job
 
@@ -22,17 +24,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.rows import Row
+    from bench.statistics import Limits
 
 GIB = 1 << 30
 DISK_RESERVE = 8 * GIB
 DELETE_SECONDS = 3.0
+WARM_PARTITIONS = 100
 GENERATOR_SPARE_SECONDS = 120  # to make topics and connections
 
 
 @dataclass(frozen=True)
 class Options:
     directory: Path
-    seconds: float
+    seconds: float  # of a measured run, where a row is about what is sustained
+    short_seconds: float  # of one of any other row
     repeats: int
     warm_seconds: float  # of each broker, once
     lead_seconds: float  # before each measured run, of the same load on another topic
@@ -44,6 +49,7 @@ class Options:
     say: Callable[[str], None]
     fastlog_options: list[str] = field(default_factory=list)
     kafka_options: list[str] = field(default_factory=list)
+    deadline: float = float("inf")  # monotonic: no row is begun later
 
 
 class GeneratorError(Exception):
@@ -65,6 +71,8 @@ class Session:
         self.options = options
         self.keep = keep
         self.samples: list[dict[str, Any]] = []
+        self.limits: Limits = {}  # of this machine, where they were measured
+        self.left_out: dict[str, str] = {}  # rows, and why
         self.topics: list[tuple[Broker, str]] = []  # made, oldest first, to be deleted when their space is needed
         self.count = 0
         options.directory.mkdir(parents=True, exist_ok=True)
@@ -73,8 +81,10 @@ class Session:
         for name in names:
             if name == "fastlog":
                 self.brokers.append(Fastlog(options.directory, options.broker_core, options.fastlog_options, options.memory_bytes))
-            else:
+            elif name == "kafka":
                 self.brokers.append(Kafka(options.directory, options.broker_core, options.kafka_options))
+            else:
+                self.brokers.append(PEERS[name](options.directory, options.broker_core))
 
     def resume(self, samples: list[dict[str, Any]]) -> None:
         """Takes over what an earlier run measured soundly; it is not measured again."""
@@ -96,16 +106,16 @@ class Session:
             broker.wipe()
         (self.options.directory / "page-cache.hole").unlink(missing_ok=True)
 
-    def generate(self, job: Job) -> dict[str, Any]:
+    def generate(self, job: Job, generator: tuple[str, ...] = Broker.generator) -> dict[str, Any]:
         """Runs the generator as a process of its own on the load's core. Raises GeneratorError."""
-        with self.beside(job) as load:
+        with self.beside(job, generator) as load:
             pass
         return load.result
 
     @contextmanager
-    def beside(self, job: Job) -> Iterator[Load]:
+    def beside(self, job: Job, generator: tuple[str, ...] = Broker.generator) -> Iterator[Load]:
         """A generator that runs during the block; its result is there after it. Raises GeneratorError at the block's end."""
-        command = ["taskset", "-c", str(self.options.load_core), sys.executable, "-m", "fastlog.loadgen", "--raw", "--job", "-"]
+        command = ["taskset", "-c", str(self.options.load_core), sys.executable, "-m", *generator]
         load = Load()
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             answered: list[tuple[str, str]] = []
@@ -142,8 +152,7 @@ class Session:
                 free, needed = self.free_bytes() / 1e9, (wanted + DISK_RESERVE) / 1e9
                 raise OSError(f"{self.options.directory} has {free:.0f} GB free, a run needs {needed:.0f}")
             broker, topic = self.topics.pop(0)
-            with wire.Connection("127.0.0.1", broker.port) as control:
-                control.delete_topic(topic)
+            broker.delete_topic(topic)
             # Files go in the background, Kafka's a second later: wait until the space no longer grows.
             seen, since = self.free_bytes(), time.monotonic()
             while time.monotonic() - since < DELETE_SECONDS and self.free_bytes() < wanted + DISK_RESERVE:
@@ -159,11 +168,15 @@ class Session:
 
     def warm(self, broker: Broker, rows: list[Row]) -> None:
         """Runs each kind of load for a while: the JVM compiles what is hot, both touch their memory."""
-        loads = [row for row in rows if row.kind in ("throughput", "latency")]
+        # Making and deleting thousands of partitions would warm nothing that the others don't.
+        loads = [row for row in rows if row.kind in ("throughput", "latency") and broker.runs(row)]
+        loads = [row for row in loads if row.job.get("partitions", 1) <= WARM_PARTITIONS]
         for row in loads:
             seconds = self.options.warm_seconds / len(loads)
             self.make_room(int(seconds * 2e9))
-            self.generate(self.job(row, broker, self.new_topic(broker, row), seconds, 0))
+            job = self.job(row, broker, self.new_topic(broker, row), seconds, 0)
+            broker.make_topic(job.topic, job.partitions, job.configs)
+            self.generate(job, broker.generator)
 
     def measure(self, row: Row, broker: Broker, pair: int) -> dict[str, Any]:
         """One sample of one row. Raises GeneratorError, StartError, OSError."""
@@ -174,6 +187,7 @@ class Session:
             sample.update(self.measure_read(row, broker))
         else:
             sample.update(self.measure_load(row, broker))
+        sample.update(beside_echo(sample, self.limits))
         self.samples.append(sample)
         return sample
 
@@ -186,14 +200,16 @@ class Session:
         self.make_room(sustained.room(row) if row.sustained else int(bytes_max * 1.1))
         if options.lead_seconds:
             lead = self.job(row, broker, self.new_topic(broker, row), options.lead_seconds, bytes_max // 8)
-            self.generate(lead)
+            broker.make_topic(lead.topic, lead.partitions, lead.configs)
+            self.generate(lead, broker.generator)
         job = self.job(row, broker, topic, self.seconds(row), bytes_max)
-        with wire.Connection("127.0.0.1", broker.port) as control:
-            control.create_topic(topic, job.partitions, job.configs)
-            control.wait_for_topic(topic)
+        broker.make_topic(topic, job.partitions, job.configs)
         sample = self.observe(broker, job)
         if row.sustained:
             return {**sample, **sustained.apart(sample, job.batch_value_bytes, broker.holds(row, options.memory_bytes))}
+        if not broker.speaks_kafka:
+            broker.delete_topic(topic)  # a peer may hold it in memory
+            self.topics.remove((broker, topic))
         return {**sample, "sustained": sample["seconds"] >= 0.95 * job.seconds}
 
     def measure_read(self, row: Row, broker: Broker) -> dict[str, Any]:
@@ -214,7 +230,7 @@ class Session:
         filled = machine.fill_page_cache(options.directory) if options.fill_page_cache and fill else 0.0
         machine.wait_for_quiet_disk(self.device)
         before = machine.usage(broker.pid, options.broker_core, self.device)
-        result = self.generate(job)
+        result = self.generate(job, broker.generator)
         used = machine.usage(broker.pid, options.broker_core, self.device) - before
         memory = machine.memory_mb(broker.pid)
         machine.wait_for_quiet_disk(self.device)
@@ -240,7 +256,8 @@ class Session:
 
     def seconds(self, row: Row) -> float:
         """Of one measured run."""
-        return min(self.options.seconds, row.seconds_max or self.options.seconds)
+        usual = self.options.seconds if row.sustained else self.options.short_seconds
+        return min(usual, row.seconds_max or usual)
 
     def run(self, rows: list[Row]) -> None:
         """All rows: the ones that restart brokers first, then, warm, the loads. Order within pairs alternates: AB BA AB ..."""
@@ -255,7 +272,7 @@ class Session:
         loads = [row for row in rows if row not in cold]
         for row in cold:
             self.run_row(row)
-        if loads:
+        if any(row.kind != "own" for row in loads):
             for broker in self.brokers:
                 self.options.say(f"warming {broker.name}: {self.options.warm_seconds:.0f} s of load")
                 self.warm(broker, loads)
@@ -263,6 +280,17 @@ class Session:
             self.run_row(row)
 
     def run_row(self, row: Row) -> None:
+        if time.monotonic() > self.options.deadline:
+            self.left_out[row.name] = "no time left"
+        elif row.needs and (missing := row.needs()):
+            self.left_out[row.name] = missing
+        else:
+            self.left_out.pop(row.name, None)
+            self.run_pairs(row)
+            return
+        self.options.say(f"{row.name:12} left out: {self.left_out[row.name]}")
+
+    def run_pairs(self, row: Row) -> None:
         for pair in range(self.options.repeats):
             order = self.brokers if pair % 2 == 0 else list(reversed(self.brokers))
             for broker in order:
@@ -270,7 +298,7 @@ class Session:
                     continue
                 try:
                     sample = self.measure(row, broker, pair)
-                except (GeneratorError, StartError, OSError, wire.BrokerError) as problem:
+                except (GeneratorError, StartError, OSError, ValueError, wire.BrokerError, subprocess.SubprocessError) as problem:
                     sample = {"row": row.name, "broker": broker.name, "pair": pair, "sound": False, "trouble": str(problem)}
                     self.samples.append(sample)
                     if broker.process is None or broker.process.poll() is not None:

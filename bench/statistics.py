@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from fastlog.loadgen.limits import best
 
 if TYPE_CHECKING:
     from bench.rows import Row, Target
 
-Samples = list[dict[str, Any]]
+Samples = Sequence[dict[str, Any]]
 Limits = dict[str, dict[str, dict[str, float]]]
 RESAMPLES = 2000
 SURE = 0.95
@@ -31,6 +34,10 @@ def target_value(samples: Samples, row: str, target: Target) -> float | None:
     """What a target looks at: our median, or the median ratio to whom it names; of several, that to the one which leaves us the least."""
     if target.absolute:
         return middle(values(samples, row, "fastlog", target.metric))
+    if target.against_row:
+        ours = middle(values(samples, row, "fastlog", target.metric))
+        other = middle(values(samples, target.against_row, "fastlog", target.metric))
+        return ours / other if ours is not None and other else None
     found = [ratios(samples, row, target.metric, broker) for broker in target.against.split(",")]
     medians = [median(each) for each in found if each]
     if not medians:
@@ -55,25 +62,41 @@ def interval(found: list[float]) -> tuple[float, float]:
     return medians[cut], medians[-1 - cut]
 
 
-def limit_of(row: Row, limits: Limits) -> tuple[str, float] | None:
-    """What bounds a row's MB/s on this machine, as measured in the same run: the least of disk, loopback and checksum that apply."""
-    if row.metric not in ("MB_per_s", "read_MB_per_s") or not limits:
+def limit_of(row: Row, limits: Limits, samples: Samples = ()) -> tuple[str, float] | None:
+    """What bounds a row's MB/s on this machine, as measured in the same run: the least of disk, network, and one core's receiving.
+
+    A durable row is held against what the disk can do with the bytes that we gave it: the best durable write by device bytes per byte.
+    """
+    if row.metric not in ("MB_per_s", "read_MB_per_s") or not {"disk", "loopback"} <= limits.keys():
         return None
     disk, net = limits["disk"], limits["loopback"]
     if row.kind == "read":
-        bounds = [("loopback, 1 MiB", net["receive 1024 KiB"]["MB_per_s"])]
+        bounds = [("receive 1 MiB", net["receive 1 MiB"]["MB_per_s"])]
         if row.cold:
-            bounds.append(("disk read, 4 x 1 MiB in flight", disk["read 1 MiB, 4 in flight"]["MB_per_s"]))
+            bounds.append(best(disk, "read"))
     else:
-        bounds = [
-            ("receive 64 KiB + CRC-32C", net["receive 64 KiB + CRC-32C"]["MB_per_s"]),
-            ("disk write, 4 x 1 MiB in flight", disk["write 1 MiB, 4 in flight"]["MB_per_s"]),
-        ]
+        bounds = [("receive 64 KiB and CRC-32C", net["receive 64 KiB and CRC-32C"]["MB_per_s"])]
+        name, most = best(disk, "durable write" if row.stable else "write")
+        each = middle(values(samples, row.name, "fastlog", "device_bytes_per_byte"))
+        bounds.append((name, most / max(each or 1.0, 1.0) if row.stable else most))
     return min(bounds, key=lambda bound: bound[1])
 
 
 def share_of_limit(samples: Samples, row: Row, broker: str, limits: Limits) -> float | None:
     """The median as a share of `limit_of`; None where there is no such bound or no sample."""
-    bound = limit_of(row, limits)
+    bound = limit_of(row, limits, samples)
     value = middle(values(samples, row.name, broker, row.metric))
     return value / bound[1] if bound and value is not None else None
+
+
+def beside_echo(sample: dict[str, Any], limits: Limits) -> dict[str, float]:
+    """What a row of single records by the clock takes beyond a bare echo at the same rate, and beyond echo and durable write together."""
+    echo = limits.get("loopback", {}).get("echo of 1 KiB, 1000 a second")
+    durable = limits.get("disk", {}).get("durable write 4 KiB, 1 in flight")
+    if not echo or not durable or not sample.get("ack_p50_us"):
+        return {}
+    return {
+        "ack_p50_over_echo_us": round(sample["ack_p50_us"] - echo["p50_us"], 1),
+        "ack_p99_by_echo": round(sample["ack_p99_us"] / echo["p99_us"], 3),
+        "ack_p50_over_echo_and_dsync_us": round(sample["ack_p50_us"] - echo["p50_us"] - durable["p50_us"], 1),
+    }

@@ -99,7 +99,17 @@ LAYERS = {
         "clientfetch",
         "clientconsumer",
     },
-    "load": {"loadclock", "loadhistogram", "loadtemplate", "loadproduce", "loadconsume", "loadengine", "loadlimits"},
+    "load": {
+        "loadclock",
+        "loadpoll",
+        "loadhistogram",
+        "loadtemplate",
+        "loadproduce",
+        "loadconsume",
+        "loadengine",
+        "loadlimits",
+        "loadpeers",
+    },
 }
 # The client's rooms know nothing of the broker's: of the rest they use what is pure, and threads.
 CLIENT_MAY_USE = LAYERS["pure"] | LAYERS["client"] | {"threads"}

@@ -8,6 +8,7 @@ else has kind "own" and measures itself, with what the session offers:
     def measure(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
         topic = session.new_topic(broker, row)                  # deleted when its space is needed
         session.make_room(2 * GIB)                              # deletes older topics till so much is free
+        seconds = session.seconds(row)                          # what the command, the budget and row.seconds_max leave
         job = session.job(row, broker, topic, seconds, 0)       # row.job and the topic's settings
         with session.beside(Job(address=broker.address, ...)):  # another load meanwhile, its result in .result after the block
             sample = session.observe(broker, job)               # runs it; CPU, memory, switches, device bytes beside the result

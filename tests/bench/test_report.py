@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import __main__ as command
-from bench import groups, html, report, rows, sustained
+from bench import budget, groups, html, report, rows, sustained
 from bench.session import Options, Session
 from bench.statistics import interval, limit_of, ratios, share_of_limit, target_value
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMITS = {
-    "disk": {"write 1 MiB, 4 in flight": {"MB_per_s": 2000.0}, "read 1 MiB, 4 in flight": {"MB_per_s": 1000.0}},
-    "loopback": {"receive 64 KiB + CRC-32C": {"MB_per_s": 4000.0}, "receive 1024 KiB": {"MB_per_s": 6000.0}},
+    "disk": {
+        "write 1 MiB, 4 in flight": {"MB_per_s": 2000.0},
+        "read 1 MiB, 4 in flight": {"MB_per_s": 1000.0},
+        "durable write 1 MiB, 1 in flight": {"MB_per_s": 900.0},
+    },
+    "loopback": {"receive 64 KiB and CRC-32C": {"MB_per_s": 4000.0}, "receive 1 MiB": {"MB_per_s": 6000.0}},
 }
 LATENCY = {"count": 3, "p50_us": 10.0, "p90_us": 20.0, "p99_us": 30.0, "p99.9_us": 30.0, "max_us": 30.0}
 
@@ -71,9 +76,9 @@ def test_the_interval_of_one_figure_is_that_figure_and_of_many_holds_the_median(
 
 def test_a_row_is_held_against_the_least_limit_that_applies(document: dict[str, Any]) -> None:
     by_name = {row.name: row for row in groups.ROWS}
-    assert limit_of(by_name["acks1-1"], LIMITS) == ("disk write, 4 x 1 MiB in flight", 2000.0)
-    assert limit_of(by_name["read-10m"], LIMITS) == ("loopback, 1 MiB", 6000.0)
-    assert limit_of(by_name["read-cold"], LIMITS) == ("disk read, 4 x 1 MiB in flight", 1000.0)
+    assert limit_of(by_name["acks1-1"], LIMITS) == ("write 1 MiB, 4 in flight", 2000.0)
+    assert limit_of(by_name["read-10m"], LIMITS) == ("receive 1 MiB", 6000.0)
+    assert limit_of(by_name["read-cold"], LIMITS) == ("read 1 MiB, 4 in flight", 1000.0)
     assert limit_of(by_name["ack"], LIMITS) is None
     assert limit_of(by_name["acks1-1"], {}) is None
     assert share_of_limit(document["samples"], by_name["acks1-1"], "fastlog", LIMITS) == 0.45
@@ -105,7 +110,7 @@ def test_a_report_is_made_again_from_its_samples(document: dict[str, Any], tmp_p
 
 
 def test_what_is_measured_is_not_measured_again(document: dict[str, Any], tmp_path: Path) -> None:
-    options = Options(tmp_path / "data", 1, 4, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=print)
+    options = Options(tmp_path / "data", 1, 1, 4, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=print)
     session = Session(["fastlog"], options, lambda: None)
     session.resume(document["samples"])
     row = CHOSEN[0]
@@ -114,7 +119,9 @@ def test_what_is_measured_is_not_measured_again(document: dict[str, Any], tmp_pa
 
 def test_brokers_start_with_nothing_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed run left would be loaded at each start, and counted as the broker's own memory and time."""
-    session = Session(["fastlog"], Options(tmp_path, 1, 1, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=lambda _: None), lambda: None)
+    session = Session(
+        ["fastlog"], Options(tmp_path, 1, 1, 1, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=lambda _: None), lambda: None
+    )
     (broker,) = session.brokers
     broker.directory.mkdir()
     (broker.directory / "left").touch()
@@ -136,6 +143,27 @@ def test_burst_and_sustained_are_told_apart() -> None:
     assert not short["sustained"]
     assert "MB_per_s" not in short, "the whole run's rate stays, and the report says burst"
     assert not sustained.apart(run, 10**6, 5000 * 10**6)["sustained"], "less than four times what can be held"
+
+
+def test_a_budget_keeps_what_is_sustained_long_and_shortens_the_rest() -> None:
+    everything = list(groups.ROWS)
+    assert budget.fit(everything, 2, 60, 2, 20)[0] == 30
+    long, short = budget.fit(everything, 2, 25, 2, 20)
+    assert 5 <= long <= 30
+    assert 2 <= short <= 15
+    assert budget.fit(everything, 2, 1, 2, 20) == (5.0, 2.0)
+    assert budget.fit(everything[:1], 2, 1, 2, 20)[0] > 0
+
+
+def test_a_row_that_is_too_late_or_lacks_something_is_named(tmp_path: Path) -> None:
+    options = Options(tmp_path, 1, 1, 1, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=lambda _: None)
+    session = Session(["fastlog"], options, lambda: None)
+    session.run_row(dataclasses.replace(CHOSEN[0], needs=lambda: "no such disk"))
+    assert session.left_out == {CHOSEN[0].name: "no such disk"}
+    late = Session(["fastlog"], dataclasses.replace(options, deadline=0.0), lambda: None)
+    late.run_row(CHOSEN[0])
+    assert late.left_out == {CHOSEN[0].name: "no time left"}
+    assert not late.samples
 
 
 def test_a_target_against_several_is_held_against_the_best_of_them() -> None:

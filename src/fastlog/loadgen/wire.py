@@ -103,7 +103,7 @@ class Topic:
 class Connection:
     """One blocking connection, for requests whose time does not matter. Raises OSError, BrokerError, ValueError (unreadable answer)."""
 
-    def __init__(self, host: str, port: int, timeout: float = 30) -> None:
+    def __init__(self, host: str, port: int, timeout: float = 120) -> None:
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.correlation_id = 0
@@ -140,7 +140,7 @@ class Connection:
         """CreateTopics 4; a topic that is there already is left as it is."""
         settings = b"".join(text(key) + text(value) for key, value in configs.items())
         body = struct.pack(">i", 1) + text(name) + struct.pack(">ihi", partitions, 1, 0) + struct.pack(">i", len(configs)) + settings
-        answer = self.ask(CREATE_TOPICS, 4, body + struct.pack(">i?", 30_000, False))
+        answer = self.ask(CREATE_TOPICS, 4, body + struct.pack(">i?", 90_000, False))
         answer.take(8)
         answer.text()
         code = answer.number(2)
@@ -217,7 +217,7 @@ class Connection:
             raise BrokerError("taking a producer id", code)
         return answer.number(8), answer.number(2)
 
-    def wait_for_topic(self, name: str, seconds: float = 30) -> Topic:
+    def wait_for_topic(self, name: str, seconds: float = 90) -> Topic:
         """The topic, once every partition answers."""
         deadline = time.monotonic() + seconds
         while True:

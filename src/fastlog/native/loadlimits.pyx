@@ -2,7 +2,7 @@
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, TIMER_ABSTIME, clock_gettime, clock_nanosleep, timespec
 
 from fastlog.native.loadclock cimport now_ns
@@ -132,3 +132,45 @@ def catch(int fd, size_t size, bint checksum):
         buffer[0] = <uint8_t> state
     free(buffer)
     return total, start / 1e9, cpu / 1e9
+
+
+def copy_rate(size_t size, double seconds):
+    """MB/s of copying `size` bytes from one place to another, again and again."""
+    cdef uint8_t *source = <uint8_t *> malloc(size)
+    cdef uint8_t *target = <uint8_t *> malloc(size)
+    cdef uint64_t start, took, total = 0
+    if source == NULL or target == NULL:
+        free(source)
+        free(target)
+        raise MemoryError
+    memset(source, 1, size)
+    memset(target, 2, size)
+    with nogil:
+        start = now_ns()
+        while now_ns() - start < <uint64_t> (seconds * 1e9):
+            memcpy(target, source, size)
+            source[total % size] = target[size - 1]             # each copy depends on the last: none is left out
+            total += size
+        took = now_ns() - start
+    free(source)
+    free(target)
+    return total / 1e6 / (took / 1e9)
+
+
+def checksum_rate(size_t size, double seconds):
+    """MB/s of CRC-32C over `size` bytes."""
+    cdef uint8_t *source = <uint8_t *> malloc(size)
+    cdef uint64_t start, took, total = 0
+    cdef uint32_t state = 0
+    if source == NULL:
+        raise MemoryError
+    memset(source, 1, size)
+    with nogil:
+        start = now_ns()
+        while now_ns() - start < <uint64_t> (seconds * 1e9):
+            state = crc_raw(state, source, size)
+            total += size
+        took = now_ns() - start
+        source[0] = <uint8_t> state                             # it is used, so that it is computed
+    free(source)
+    return total / 1e6 / (took / 1e9)
