@@ -117,7 +117,7 @@ def test_an_error_is_not_an_acknowledgement(serve: Callable[..., Server], protoc
 
 
 def end(command: bytes) -> bytes:
-    raise SystemExit  # of the thread: closes the connection
+    raise ConnectionResetError  # which closes the connection
 
 
 def test_a_connection_that_ends_is_trouble(serve: Callable[..., Server]) -> None:
