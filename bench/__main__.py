@@ -13,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import budget, groups, html, machine, report, rows
+from bench import budget, groups, html, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
 from bench.peers import PEERS
 from bench.session import Options, Session
 from fastlog.loadgen import limits
 from fastlog.loadgen.job import split_address
+from fastlog.loadgen.machine import describe
 
 GIB = 1 << 30
 UNSAID = ("say", "deadline")
@@ -146,7 +147,7 @@ def main() -> int:
     document: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items() if key not in UNSAID},
-        "machine": machine.describe(given.directory),
+        "machine": describe(given.directory),
         "versions": {},
         "settings": {},
         "limits": {},

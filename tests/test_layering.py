@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "embedding": set(),  # runs the command, as a process
     "pytest_plugin": {"embedding", "client"},
     "client": {"protocol", "_core", "_version"},
-    "cli": {"broker", "client", "config", "metrics", "metadata", "storage", "protocol", "_version"},
+    "cli": {"broker", "client", "loadgen", "config", "metrics", "metadata", "storage", "protocol", "_version"},
 }
 
 # The compiled rooms from the bottom up. A room may cimport rooms of its own layer and of those below.

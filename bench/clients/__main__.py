@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import machine
 from bench.brokers import ROOT, Fastlog, StartError
 from bench.clients import table
 from bench.clients.rows import ROWS, Contender, Row, choose
 from bench.clients.task import CHUNK, Task
 from fastlog.client import Admin, Producer
+from fastlog.loadgen.machine import describe
 
 PARTITIONS = 4
 SAMPLE_S = 120
@@ -109,7 +109,7 @@ def write(given: argparse.Namespace, samples: table.Samples, rows: list[Row]) ->
     kept = [s for s in before if s["row"] not in {row.name for row in rows}]
     document = {
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        "machine": machine.describe(given.output),
+        "machine": describe(given.output),
         "rounds": given.rounds,
         "acks": given.acks,
         "samples": kept + samples,

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "consume": ("fastlog.cli.consume", "read records"),
     "group": ("fastlog.cli.group", "list, describe, reset and delete consumer groups"),
     "log": ("fastlog.cli.log", "check, dump and copy the files of logs"),
+    "bench": ("fastlog.cli.bench", "measure what this host can do, and a broker on it beside that"),
     "completion": ("fastlog.cli.completion", "print a completion script for a shell"),
 }
 EXAMPLES = """\
