@@ -431,6 +431,34 @@ async def test_an_end_between_verification_and_commit() -> None:
 
 
 @asynchronous
+async def test_offsets_of_the_next_transaction_wait_for_the_end_of_the_one_before() -> None:
+    """The end is answered before it is in the log of the offsets: what comes in between is of the next one, by its epoch."""
+    async with Served() as served:
+        client = Client(served, TxnOffsetCommit=5, EndTxn=5)
+        await client.init()
+        assert await client.commit_offsets(4) is Error.NONE
+        assert await client.commit_offsets(5) is Error.NONE
+        gate = asyncio.Event()
+        write = served.service.end_transaction
+
+        async def held(*args: Any) -> Error:
+            await gate.wait()
+            return await write(*args)
+
+        served.service.end_transaction = held  # type: ignore[assignment,method-assign]
+        assert await client.end(False) is Error.NONE
+        assert await client.commit_offsets(7) is Error.CONCURRENT_TRANSACTIONS
+        committing = asyncio.create_task(client.commit_offsets(7))
+        await turns()
+        gate.set()
+        assert await committing is Error.NONE
+        assert await client.offsets() == (-1, Error.NONE)
+        assert await client.end(True) is Error.NONE
+        await until(lambda: served.service.gauges()["transactions"] == 0)
+        assert await client.offsets(stable=True) == (7, Error.NONE)
+
+
+@asynchronous
 async def test_what_is_pending_goes_with_the_topic_and_the_group() -> None:
     async with Served() as served:
         client = Client(served, TxnOffsetCommit=5, EndTxn=5)

@@ -19,12 +19,18 @@ class PendingOffsets:
         self._open: dict[str, dict[tuple[str, int], int]] = {}  # by group: how many producers have (topic, partition) open
         self._newest: dict[Key, int] = {}  # of what is open: the record that its committed offset is from, if that came meanwhile
         self._verified: dict[int, object] = {}
+        self._epochs: dict[int, int] = {}  # by producer: that of its last commit, since this process has the partition
 
     # -- who may write --------------------------------------------------------------------------------------------------------------
 
-    def is_ongoing(self, producer_id: int) -> bool:
-        """Whether the producer has a transaction in this partition."""
-        return producer_id in self._by_producer
+    def is_ongoing(self, producer_id: int, epoch: int) -> bool:
+        """Whether the producer is known to have a transaction of this epoch in this partition. One of another epoch is another: the end of
+        a transaction is answered before its marker is here, and the next one has a new epoch (KIP-890)."""
+        return producer_id in self._by_producer and self._epochs.get(producer_id) == epoch
+
+    def going_on(self, producer_id: int, epoch: int) -> None:
+        """A commit of this epoch, which may be made, goes to the log."""
+        self._epochs[producer_id] = epoch
 
     def verification(self, producer_id: int) -> object:
         """To be asked for before the transaction coordinator is; see `is_verified`."""
@@ -56,6 +62,7 @@ class PendingOffsets:
     def end(self, producer_id: int, commit: bool) -> list[tuple[Key, OffsetValue]]:
         """What the producer's transaction brings, at its end; nothing if it was aborted."""
         self._verified.pop(producer_id, None)
+        self._epochs.pop(producer_id, None)
         brought: list[tuple[Key, OffsetValue]] = []
         for key, (offset, value) in self._by_producer.pop(producer_id, {}).items():
             holds = commit and offset > self._newest.get(key, -1)
@@ -89,6 +96,7 @@ class PendingOffsets:
         self._open.clear()
         self._newest.clear()
         self._verified.clear()
+        self._epochs.clear()
 
     # -- reading --------------------------------------------------------------------------------------------------------------------
 

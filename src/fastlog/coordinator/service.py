@@ -255,14 +255,15 @@ class GroupService:
     async def _commit_in_transaction(self, runtime: PartitionRuntime[Shard], client: Client, request: Message) -> Result:
         offsets = runtime.shard.offsets
         producer_id: int = request["producer_id"]
-        if offsets.pending.is_ongoing(producer_id):  # the log sees to the epoch
+        epoch: int = request["producer_epoch"]
+        if offsets.pending.is_ongoing(producer_id, epoch):
             return await runtime.write(lambda: offsets.commit_in_transaction(client, request))
         verification = offsets.pending.verification(producer_id)
         assert self._verifier is not None
         error = await self._verifier.verify_offsets(
             request["transactional_id"],
             producer_id,
-            request["producer_epoch"],
+            epoch,
             (OFFSETS_TOPIC, runtime.partition),
             add=client.version >= _ADDING_FIRST,
         )
@@ -272,9 +273,12 @@ class GroupService:
             raise KafkaError(error)
 
         def commit() -> Result:
-            if not offsets.pending.is_verified(producer_id, verification):
+            # Where the coordinator adds, the answer may have waited for the end of the transaction before; the epoch is of this one only.
+            if client.version < _ADDING_FIRST and not offsets.pending.is_verified(producer_id, verification):
                 raise KafkaError(Error.INVALID_TXN_STATE)
-            return offsets.commit_in_transaction(client, request)
+            result = offsets.commit_in_transaction(client, request)
+            offsets.pending.going_on(producer_id, epoch)
+            return result
 
         return await runtime.write(commit)
 
