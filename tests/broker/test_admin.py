@@ -198,6 +198,22 @@ def test_unregistering_a_broker(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
+def test_there_are_no_users_with_a_password(tmp_path: Path) -> None:
+    async def test(broker: Running) -> None:
+        nobody: list[dict[str, str]] = []
+        for everybody in (None, nobody):
+            answer = await broker.call("DescribeUserScramCredentials", users=everybody)
+            assert (answer["error_code"], answer["results"]) == (Error.NONE, [])
+        asked = [{"name": "ann"}, {"name": "bob"}, {"name": "bob"}]
+        answer = await broker.call("DescribeUserScramCredentials", users=asked)
+        assert [(result["user"], result["error_code"]) for result in answer["results"]] == [
+            ("ann", Error.RESOURCE_NOT_FOUND),
+            ("bob", Error.DUPLICATE_RESOURCE),
+        ]
+
+    served(tmp_path, test)
+
+
 def test_telemetry_is_answered_with_no_subscription(tmp_path: Path) -> None:
     async def test(broker: Running) -> None:
         me = uuid4()

@@ -71,6 +71,24 @@ def assert_closed(broker: Broker, peer: Peer, why: str) -> None:
     raise AssertionError(f"no log line of {name} says {why!r}: {lines}")
 
 
+@pytest.mark.parametrize(
+    ("key", "version", "body"),
+    [
+        pytest.param(0, 3, struct.pack(">hhii", -1, 1, 1000, -1), id="Produce, topics"),
+        pytest.param(0, 3, struct.pack(">hhiih1si", -1, 1, 1000, 1, 1, b"t", -1), id="Produce, partitions"),
+        pytest.param(1, 4, struct.pack(">iiiibi", -1, 0, 0, 1000, 0, -1), id="Fetch, topics"),
+        pytest.param(1, 4, struct.pack(">iiiibih1si", -1, 0, 0, 1000, 0, 1, 1, b"t", -1), id="Fetch, partitions"),
+        pytest.param(1, 7, struct.pack(">iiiibiiii", -1, 0, 0, 1000, 0, 0, -1, 0, -1), id="Fetch, forgotten topics"),
+        pytest.param(2, 1, struct.pack(">ii", -1, -1), id="ListOffsets, topics"),
+        pytest.param(2, 1, struct.pack(">iih1si", -1, 1, 1, b"t", -1), id="ListOffsets, partitions"),
+    ],
+)
+def test_null_where_there_must_be_an_array_closes(broker: Broker, key: int, version: int, body: bytes) -> None:
+    with Peer(broker.bootstrap) as peer:
+        peer.send(frame(key, version, 1, body))
+        assert_closed(broker, peer, "that can't be read")
+
+
 @pytest.mark.parametrize("length", [-1, -(2**31), 0, 7, 104_857_601, 2**31 - 1])
 def test_a_frame_length_out_of_bounds_closes(broker: Broker, length: int) -> None:
     with Peer(broker.bootstrap) as peer:

@@ -10,7 +10,7 @@ from fastlog.config.client_metrics import CLIENT_METRICS_KEYS
 from fastlog.config.group import GROUP_KEYS
 from fastlog.config.keys import Source
 from fastlog.config.topic import TOPIC_KEYS
-from fastlog.config.values import Found, in_unit
+from fastlog.config.values import Found
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def topic_configs(layers: Layers, own: Mapping[str, str], names: Collection[str] = ()) -> list[dict[str, Any]]:
     """The settings of a topic that sets `own`: those of `names`, or all."""
     return [
-        _shown(key, found := layers.topic(key.name, own), in_unit(key, found[0]), read_only=False)
+        _shown(key, layers.topic_synonyms(key.name, own), layers.topic_text(key.name, own), read_only=False)
         for key in TOPIC_KEYS.values()
         if not names or key.name in names
     ]
@@ -53,7 +53,9 @@ def group_configs(layers: Layers, own: Mapping[str, str], names: Collection[str]
     for key in GROUP_KEYS.values():
         if not names or key.name in names:
             found = layers.group(key.name, own)
-            shown.append(_shown(key, found, found[0].text if found else key.default, read_only=False))
+            if not found:
+                found = [Found(key.name, key.default or "", Source.DEFAULT)]
+            shown.append(_shown(key, found, found[0].text, read_only=False))
     return shown
 
 

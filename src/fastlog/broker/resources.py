@@ -120,11 +120,10 @@ def _check_heartbeat(ctx: Context, kind: str, wanted: Mapping[str, str]) -> None
 
 
 async def _alter_client_metrics(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
-    if not name:
-        raise KafkaError(Error.INVALID_REQUEST, "Subscription name can't be empty")
-
     def checked(own: dict[str, str]) -> dict[str, str]:
         wanted = change(own, CLIENT_METRICS_KEYS)
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Subscription name can't be empty")
         try:
             for key, text in wanted.items():
                 if key not in CLIENT_METRICS_KEYS:

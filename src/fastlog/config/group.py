@@ -5,12 +5,23 @@ Those of share and streams groups, which are not served, are kept and shown.
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
-from fastlog.config.keys import Key, Type, one_of
+from fastlog.config.keys import Key, Type, invalid, one_of
 
 _SHARE: Final = " Kept and shown; without effect: share groups are not served."
+_BY_DURATION: Final = re.compile(r"by_duration:P(?=\d|T\d)(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,9})?S)?)?", re.IGNORECASE)
 _STREAMS: Final = " Kept and shown; without effect: the streams group protocol is not served."
+
+
+def _start_of_share_group(name: str, value: Any) -> None:
+    if value not in ("earliest", "latest") and not _BY_DURATION.fullmatch(value):
+        why = (
+            f"Invalid value `{value}` for configuration {name}. The value must be either 'earliest', 'latest' or of the format "
+            "'by_duration:<PnDTnHnMn.nS>'."
+        )
+        raise invalid(name, value, why)
 
 
 def _of_broker(name: str, default: str, doc: str) -> Key:
@@ -23,7 +34,7 @@ _KEYS: Final = (
     _of_broker("consumer.heartbeat.interval.ms", "5000", "How often the group's members are told to send a heartbeat."),
     _of_broker("consumer.session.timeout.ms", "45000", "A member that sent no heartbeat for so long is out of the group."),
     _of_broker("share.assignment.interval.ms", "1000", "Shortest time between two assignments." + _SHARE),
-    Key("share.auto.offset.reset", Type.STRING, "latest", "Where a share group begins." + _SHARE),
+    Key("share.auto.offset.reset", Type.STRING, "latest", "Where a share group begins." + _SHARE, _start_of_share_group),
     _of_broker("share.delivery.count.limit", "5", "Most times that a record is delivered." + _SHARE),
     _of_broker("share.heartbeat.interval.ms", "5000", "How often members send a heartbeat." + _SHARE),
     Key(

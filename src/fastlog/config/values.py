@@ -75,6 +75,13 @@ class Layers:
         found += self.sources(dict(key.synonyms))
         return found or [Found(name, key.default or "", Source.DEFAULT)]
 
+    def topic_synonyms(self, name: str, own: Mapping[str, str]) -> list[Found]:
+        """What Kafka tells of these places: as of a broker setting, nothing before the first that stands behind the topic's."""
+        found = self.topic(name, own)
+        mine = [one for one in found if one.source is Source.TOPIC]
+        first = next((other for other, _ in TOPIC_KEYS[name].synonyms), None)
+        return [*mine, *dropwhile(lambda one: one.name != first, found[len(mine) :])]
+
     def topic_text(self, name: str, own: Mapping[str, str]) -> str:
         """A topic setting's value in text form, in the topic setting's unit."""
         return in_unit(TOPIC_KEYS[name], self.topic(name, own)[0])

@@ -17,7 +17,7 @@ from fastlog.native.session cimport FETCH_SLAB, FetchPart, Session, fetch_part_f
     session_find, session_new, session_part, session_remove, sessions_free
 from fastlog.native.slab cimport slab_free, slab_get
 from fastlog.native.table cimport Topic, table_by_id, table_by_name
-from fastlog.native.wire cimport wire_length, wire_skip_tags, wire_string
+from fastlog.native.wire cimport wire_count, wire_skip_tags, wire_string
 
 cdef extern from "check.h" nogil:
     void FL_ASSERT(bint condition) noexcept
@@ -149,7 +149,7 @@ cdef bint decode_topics(FetchWork *work, Reader *b, bint flexible, int16_t versi
     cdef int32_t name_length
     cdef FetchPart wanted
     cdef FetchPart *part
-    topics = wire_length(b, flexible)
+    topics = wire_count(b, flexible)
     for _t in range(topics):
         name = NULL
         name_length = -1
@@ -159,7 +159,7 @@ cdef bint decode_topics(FetchWork *work, Reader *b, bint flexible, int16_t versi
             name = wire_string(b, flexible, &name_length)
         if name == NULL:
             return False
-        n = wire_length(b, flexible)
+        n = wire_count(b, flexible)
         for _i in range(n):
             wanted.index = read_i32(b)
             wanted.leader_epoch = read_i32(b) if version >= 9 else -1
@@ -211,7 +211,7 @@ cdef void decode_forgotten(FetchWork *work, Reader *b, bint flexible) noexcept n
     cdef int64_t topics, n, _t, _i
     cdef FetchPart wanted
     cdef FetchPart *part
-    topics = wire_length(b, flexible)
+    topics = wire_count(b, flexible)
     for _t in range(topics):
         wanted.by_id = work.by_id
         if work.by_id:
@@ -223,7 +223,7 @@ cdef void decode_forgotten(FetchWork *work, Reader *b, bint flexible) noexcept n
         if wanted.name == NULL:
             b.bad = True
             return
-        n = wire_length(b, flexible)
+        n = wire_count(b, flexible)
         for _i in range(n):
             wanted.index = read_i32(b)
             if b.bad:

@@ -9,7 +9,7 @@ from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport MAIL_TIME, MAIL_TIMED, counter_add
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
 from fastlog.native.table cimport Topic, table_by_name
-from fastlog.native.wire cimport wire_length, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
+from fastlog.native.wire cimport wire_count, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
 
 cdef enum:
     UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -65,7 +65,7 @@ cdef void offsets_start(Request *r) noexcept nogil:
     read_i32(b)                     # replica id
     if r.version >= 2:
         work.committed = read_i8(b) == 1
-    topics = wire_length(b, flexible)
+    topics = wire_count(b, flexible)
     for _t in range(topics):
         decode_topic(r, work, b, flexible)
         if b.bad:
@@ -94,7 +94,7 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
         b.bad = True
         return
     topic = table_by_name(&shard.table, name, name_length)
-    n = wire_length(b, flexible)
+    n = wire_count(b, flexible)
     for _i in range(n):
         part = <Part *> slab_get(&shard.offsets_free, &shard.offsets_free_n, sizeof(Part))
         if part == NULL:

@@ -16,7 +16,7 @@ from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, MAIL_TXN_ASK, MAIL_T
 from fastlog.native.quota cimport QUOTA_PRODUCE, quota_on
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
 from fastlog.native.table cimport Topic, table_by_id, table_by_name, topic_drop, topic_hold
-from fastlog.native.wire cimport wire_length, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
+from fastlog.native.wire cimport wire_count, wire_length, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
 from fastlog.native.work cimport WORK_SOON, Job, work_submit
 
 cdef enum:                          # Kafka's error codes that are decided here
@@ -101,7 +101,7 @@ cdef void produce_start(Request *r) noexcept nogil:
     work.id = wire_string(b, flexible, &work.id_length)
     work.acks = read_i16(b)
     read_i32(b)                     # time-out: an append here is never waiting for another broker
-    topics = wire_length(b, flexible)
+    topics = wire_count(b, flexible)
     for _t in range(topics):
         if not decode_topic(r, work, b, flexible):
             break
@@ -136,7 +136,7 @@ cdef bint decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
             topic = table_by_name(&shard.table, name, name_length)
         else:
             b.bad = True
-    n = wire_length(b, flexible)
+    n = wire_count(b, flexible)
     for _i in range(n):
         if b.bad:
             return False
@@ -219,10 +219,15 @@ cdef void check(Work *work) noexcept nogil:
     cdef Part *part = work.first
     cdef Append *a
     cdef bint slow = False
+    cdef bint whole
     while part != NULL:
         a = &part.append
         if part.topic != NULL:
-            if batch_peek(a.data, part.length, &a.info) == PEEK_OK and batch_is_slow(&a.info, &part.topic.rules):
+            whole = batch_peek(a.data, part.length, &a.info) == PEEK_OK
+            if whole and work.request.version < 7 and (a.info.attributes & ATTR_CODEC) == CODEC_ZSTD:
+                a.error = UNSUPPORTED_COMPRESSION_TYPE
+                part.why = b"zstd needs version 7 of Produce or newer (KIP-110)"
+            elif whole and batch_is_slow(&a.info, &part.topic.rules):
                 part.slow = True
             else:
                 a.error = batch_check_quick(a.data, part.length, &part.topic.rules, work.now_ms, shard.scratch, BATCH_SCRATCH, &a.info,
@@ -243,11 +248,8 @@ cdef void check(Work *work) noexcept nogil:
 
 
 cdef void checked(Part *part) noexcept nogil:
-    """What validation of the batch alone can't know: the request's version, the time it is given."""
+    """What validation of the batch alone can't know: the time it is given."""
     cdef Append *a = &part.append
-    if a.error == 0 and part.work.request.version < 7 and (a.info.attributes & ATTR_CODEC) == CODEC_ZSTD:
-        a.error = UNSUPPORTED_COMPRESSION_TYPE
-        part.why = b"zstd needs version 7 of Produce or newer (KIP-110)"
     if a.error == 0 and part.topic.rules.log_append_time:
         a.append_time = part.work.now_ms
     if a.error == 0 and a.info.attributes & ATTR_TRANSACTIONAL:

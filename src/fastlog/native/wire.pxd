@@ -13,6 +13,14 @@ cdef inline int64_t wire_length(Reader *r, bint flexible) noexcept nogil:
     return n
 
 
+cdef inline int64_t wire_count(Reader *r, bint flexible) noexcept nogil:
+    """Of an array that can't be null: null is bad."""
+    cdef int64_t n = wire_length(r, flexible)
+    if n < 0:
+        r.bad = True
+    return n
+
+
 cdef inline const uint8_t *wire_string(Reader *r, bint flexible, int32_t *length) noexcept nogil:
     """A string; length -1 and NULL for null."""
     cdef int64_t n = <int64_t> read_uvarint(r) - 1 if flexible else <int64_t> read_i16(r)

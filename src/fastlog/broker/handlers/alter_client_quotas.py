@@ -49,11 +49,12 @@ async def _alter(ctx: Context, parts: Mapping[str, str | None], entity: Entity, 
     changes: dict[str, float | None] = {}
     for op in ops:
         key, value = op["key"], op["value"]
+        if op["remove"]:
+            if key in keys:  # what can't be set was not set
+                changes[key] = None
+            continue
         if key not in keys:
             raise KafkaError(Error.INVALID_REQUEST, f"Invalid configuration key {key}")
-        if op["remove"]:
-            changes[key] = None
-            continue
         _check(key, value, keys[key])
         changes[key] = value
     if validate_only:

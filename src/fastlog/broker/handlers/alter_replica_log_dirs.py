@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     answers: dict[str, list[dict[str, Any]]] = {}
     for directory in message["dirs"]:
-        for topic in directory["topics"]:
+        for topic in filter(lambda topic: topic["partitions"], directory["topics"]):
             listed = answers.setdefault(topic["name"], [])
             listed += [
                 {"partition_index": index, "error_code": _move(ctx, directory["path"], topic["name"], index)}

@@ -31,9 +31,9 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     wanted: list[Topic] = []
     for (name, topic_id), count in asked.items():
         try:
-            topic = _find(ctx, name, topic_id)
             if count > 1:
                 raise KafkaError(Error.INVALID_REQUEST, f"Duplicate topic {'name' if topic_id == NO_ID else 'id'}.")
+            topic = _find(ctx, name, topic_id)
         except KafkaError as failure:
             answers.append(_answer(name, topic_id, failure))
         else:

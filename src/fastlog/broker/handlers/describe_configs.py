@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    asked = {(resource["resource_type"], resource["resource_name"]): resource for resource in message["resources"]}
     results = []
-    for (kind, name), resource in asked.items():
+    for resource in message["resources"]:
+        kind, name = resource["resource_type"], resource["resource_name"]
         result: dict[str, Any] = {"error_code": Error.NONE, "error_message": "", "resource_type": kind, "resource_name": name}
         try:
             result["configs"] = _describe(ctx, kind, name, resource["configuration_keys"] or [])

@@ -27,7 +27,9 @@ async def _topic(ctx: Context, asked: Message) -> dict[str, Any]:
 
 async def _describe(ctx: Context, name: str, index: int) -> dict[str, Any]:
     topic = ctx.topics.get(name)
-    if topic is None or not 0 <= index < topic.partition_count:
+    if topic is None:
+        return _partition(index, Error.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+    if not 0 <= index < topic.partition_count:
         return _partition(index, Error.UNKNOWN_TOPIC_OR_PARTITION)
     positions = ctx.plane.positions(topic.topic_id, index)
     if positions is None or positions.offline:

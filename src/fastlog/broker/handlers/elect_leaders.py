@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.protocol.errors import Error
 
@@ -11,9 +11,26 @@ if TYPE_CHECKING:
     from fastlog.protocol.messages import Message
 
 
+_TYPES: Final = (0, 1)
+"""A preferred leader, or any at all (unclean)."""
+
+
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     asked = message["topic_partitions"]
+    kind = message["election_type"]
     results: list[dict[str, Any]]
+    if kind not in _TYPES:
+        why = f"Unknown election type {kind}"
+        refused = [
+            {
+                "topic": topic["topic"],
+                "partition_result": [
+                    {"partition_id": index, "error_code": Error.INVALID_REQUEST, "error_message": why} for index in topic["partitions"]
+                ],
+            }
+            for topic in asked or ()
+        ]
+        return {"error_code": Error.INVALID_REQUEST, "replica_election_results": refused}
     if asked is None:  # of all partitions, those are named that an election was held for
         results = [{"topic": topic.name, "partition_result": []} for topic in ctx.topics.all()]
     else:

@@ -41,8 +41,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
                 elif operation in _NAMES:
                     key = keys.get(name)
                     if key is None or key.type is not Type.LIST:
-                        why = f"Can't {_NAMES[operation]} to key {name} because its type is not LIST."
-                        raise KafkaError(Error.INVALID_CONFIG, why)
+                        raise _no_list(kind, operation, name, known=key is not None)
                     own[name] = _combine(_list(ctx, kind, key, own), value.split(","), operation)
                 else:
                     raise KafkaError(Error.INVALID_REQUEST, f"Unknown config operation {operation} for {name}")
@@ -51,6 +50,15 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
         await alter(ctx, kind, resource["resource_name"], change, validate_only=message["validate_only"])
 
     return {"responses": await alter_all(message["resources"], one)}
+
+
+def _no_list(kind: int, operation: int, name: str, *, known: bool) -> KafkaError:
+    """Kafka refuses it in a broker for brokers, in the controller for all else."""
+    if kind != BROKER:
+        return KafkaError(Error.INVALID_CONFIG, f"Can't {_NAMES[operation]} to key {name} because its type is not LIST.")
+    if not known:
+        return KafkaError(Error.INVALID_CONFIG, f"Unknown config name: {name}")
+    return KafkaError(Error.INVALID_REQUEST, f"Config value {_NAMES[operation].lower()} is not allowed for config key: {name}")
 
 
 def _check_values(resource: Message) -> None:

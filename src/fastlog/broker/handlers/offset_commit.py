@@ -35,7 +35,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
             # Named by name, a topic's id is not stored: a client that does not know ids means whatever topic has that name.
             accepted.append({"name": known.name, "topic_id": topic["topic_id"], "partitions": exists})
     if not accepted:
-        return {"topics": refused}
+        return {"topics": merge(refused, by_id=by_id)}
     response = await coordinator_of(ctx).commit_offsets(client_of(request), message | {"topics": accepted})
     return {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
 
