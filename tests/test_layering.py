@@ -57,6 +57,7 @@ LAYERS = {
         "runway",
         "scan",
         "read",
+        "vouch",
         "write",
         "flushgroup",
         "accept",

@@ -88,7 +88,7 @@ segment.ms LONG 604800000
 unclean.leader.election.enable BOOLEAN false
 """
 TYPES = {"BOOLEAN": 1, "STRING": 2, "INT": 3, "SHORT": 4, "LONG": 5, "DOUBLE": 6, "LIST": 7}
-OWN = {"write.caching", "fastlog.record.validation.enable"}
+OWN = {"write.caching", "fastlog.fetch.verify.enable", "fastlog.record.validation.enable"}
 
 
 @pytest.mark.parametrize("version", _versions("DescribeConfigs"))

@@ -113,6 +113,7 @@ class ConfigManager:
             flush_ms=value("flush.ms"),
             write_caching=value("write.caching"),
             disk_reserve=0 if internal else self.get("fastlog.disk.reserve.bytes"),
+            verify_reads=value("fastlog.fetch.verify.enable"),
         )
 
     def batch_rules(self, own: Mapping[str, str]) -> BatchRules:

@@ -32,6 +32,7 @@ class LogSettings:
     flush_ms: int = INT64_MAX
     write_caching: bool = False
     disk_reserve: int = 1 << 30
+    verify_reads: bool = True
     """Free bytes of the disk that the log leaves to others, at most a twentieth of it."""
 
 

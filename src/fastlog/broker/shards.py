@@ -79,6 +79,7 @@ def _settings(settings: LogSettings) -> tuple[Any, ...]:
         settings.flush_ms,
         settings.write_caching,
         settings.disk_reserve,
+        settings.verify_reads,
     )
 
 

@@ -57,8 +57,9 @@ def _check(args: argparse.Namespace) -> int:
         problems.append(problem)
         if not args.json:
             topic, _, number = problem.partition.rpartition("-")
+            place = f"topic {topic} partition {number}" if problem.partition else f"{args.directory}"
             where = f"offset {problem.offset}, " if problem.offset >= 0 else ""
-            print(f"topic {topic} partition {number}: {where}{problem.file} byte {problem.byte}: {problem.what}")
+            print(f"{place}: {where}{problem.file} byte {problem.byte}: {problem.what}")
     if args.json:
         fields = ("partition", "file", "byte", "offset", "what")
         output.print_json({"bytes": pace.bytes, "problems": [{name: getattr(p, name) for name in fields} for p in problems]})

@@ -234,6 +234,7 @@ _DEFAULTS: Final = (
     _default_of("compression.type", "compression.type"),
     _default_of("compression.zstd.level", "compression.zstd.level"),
     _default_of("delete.retention.ms", "log.cleaner.delete.retention.ms"),
+    _default_of("fastlog.fetch.verify.enable", "fastlog.fetch.verify.enable"),
     _default_of("fastlog.record.validation.enable", "fastlog.record.validation.enable"),
     _default_of("file.delete.delay.ms", "log.segment.delete.delay.ms"),
     _default_of("flush.messages", "log.flush.interval.messages"),

@@ -76,6 +76,15 @@ _KEYS: Final = (
         (("log.cleaner.delete.retention.ms", 1),),
     ),
     Key(
+        "fastlog.fetch.verify.enable",
+        Type.BOOLEAN,
+        "true",
+        "Check what is read from a disk, by the checksums of its batches, before it is sent: a consumer gets CORRUPT_MESSAGE instead of "
+        "damaged bytes, and the broker's log names file and byte. What is still in memory was checked when it was produced.",
+        None,
+        (("fastlog.fetch.verify.enable", 1),),
+    ),
+    Key(
         "fastlog.record.validation.enable",
         Type.BOOLEAN,
         "true",

@@ -82,6 +82,9 @@ cdef Chunk *tail_take(LogState *log, int64_t at) noexcept nogil:
         if inside > block:
             FL_ASSERT(log.partial != NULL)
             memcpy(c.data + block, log.partial, inside - block)
+            if log.partial_doubted:
+                c.doubt_from = block
+                c.doubt_to = inside
     c.written = inside
     free(log.partial)
     log.partial = NULL
@@ -101,6 +104,7 @@ cdef void tail_evicting(Chunk *c) noexcept nogil:
         log.partial = <uint8_t *> malloc(c.end - block)
         FL_ASSERT(log.partial != NULL)
         memcpy(log.partial, c.data + block, c.end - block)
+        log.partial_doubted = c.doubt_to > block
 
 
 cdef void copy_in(LogState *log, Chunk *c, const uint8_t *data, int64_t n) noexcept nogil:

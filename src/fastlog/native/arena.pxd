@@ -55,6 +55,8 @@ cdef struct Chunk:
     uint32_t start                  # valid bytes: [start, end)
     uint32_t end
     uint32_t written                # tail: bytes below are in the file
+    uint32_t doubt_from             # bytes [doubt_from, doubt_to) came from the disk, and no CRC has vouched for them yet
+    uint32_t doubt_to
     uint32_t pins
     uint8_t kind
     uint8_t busy

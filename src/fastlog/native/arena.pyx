@@ -372,6 +372,8 @@ cdef Chunk *arena_take(Arena *a, ChunkKind kind, ChunkSet *set, int64_t window) 
     c.start = 0
     c.end = 0
     c.written = 0
+    c.doubt_from = 0
+    c.doubt_to = 0
     c.set = set
     c.set_prev = NULL
     c.set_next = set.first

@@ -140,6 +140,8 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.producers = r.producers
     s.producers_n += log.producers.count
     log.partial = r.partial
+    log.partial_doubted = True
+    log.damage_said = -1
     r.index = NULL
     r.fd = -1
     r.partial = NULL

@@ -48,6 +48,7 @@ cdef struct LogSettings:            # Kafka's topic settings of the same names
     int64_t flush_ms
     bint write_caching              # acks -1 means no more than acks 1
     int64_t disk_reserve            # free bytes of the disk that the log leaves to others, at most a twentieth of it
+    bint verify_reads               # what comes from the disk is checked before it is sent
 
 cdef struct Log                     # opaque: segments, index, producer state, pending appends
 
@@ -91,7 +92,7 @@ cdef struct Read:
     bint whole_first                # the first batch is given even when larger than bytes_max (KIP-74)
     bint to_log_end                 # not bounded by the high watermark (the broker's own loading)
     bint committed_only             # bounded by the last stable offset
-    int16_t error                   # out: 1 OFFSET_OUT_OF_RANGE, 56 KAFKA_STORAGE_ERROR, 3 when closed
+    int16_t error                   # out: 1 OFFSET_OUT_OF_RANGE, 2 CORRUPT_MESSAGE, 56 KAFKA_STORAGE_ERROR, 3 when closed
     int64_t log_start               # out
     int64_t high_watermark          # out
     int64_t last_stable             # out
@@ -99,8 +100,9 @@ cdef struct Read:
     Pin *pins                       # out: in order
     Aborted aborted                 # out, with committed_only: transactions of which those bytes may hold batches
     void (*done)(Read *r) noexcept nogil
-    Read *next                      # the log's until done, as the one below
+    Read *next                      # the log's until done, as those below
     int64_t reached
+    bint repeated                   # what it found damaged was read from the disk a second time
 
 cdef struct TimeQuery:
     Partition *part
@@ -195,6 +197,8 @@ cdef struct StoreStats:
     uint64_t reads_disk             # read operations
     uint64_t read_bytes_disk
     uint64_t read_bytes_memory
+    uint64_t read_bytes_verified    # read from the disk, and found to be what was written
+    uint64_t reads_damaged          # answered with CORRUPT_MESSAGE
     uint64_t parked                 # appends that had to wait for blocks or a segment
     uint64_t chunks
     uint64_t chunks_free

@@ -448,7 +448,7 @@ cdef class LocalStore:
 cdef LogSettings settings_of(dict given):
     cdef LogSettings v
     known = dict(segment_bytes=1 << 30, segment_ms=NEVER, segment_jitter_ms=0, index_interval_bytes=4096, segment_index_bytes=10 << 20,
-                 flush_messages=NEVER, flush_ms=NEVER, write_caching=False, disk_reserve=0)
+                 flush_messages=NEVER, flush_ms=NEVER, write_caching=False, disk_reserve=0, verify_reads=True)
     for name in given:
         if name not in known:
             raise TypeError(f"no such setting: {name}")
@@ -462,6 +462,7 @@ cdef LogSettings settings_of(dict given):
     v.flush_ms = known["flush_ms"]
     v.write_caching = known["write_caching"]
     v.disk_reserve = known["disk_reserve"]
+    v.verify_reads = known["verify_reads"]
     return v
 
 

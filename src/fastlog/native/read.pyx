@@ -16,6 +16,7 @@ from fastlog.native.segment cimport (
     segment_aborted_index, segment_failed, segment_index, segment_of, segment_ready, segment_unuse, segment_use,
 )
 from fastlog.native.slab cimport slab_get, slab_put
+from fastlog.native.vouch cimport vouch, vouch_deny, vouch_for_one, vouch_forget
 from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence, StoreState,
     UNKNOWN_TOPIC_OR_PARTITION, log_ready,
@@ -103,6 +104,9 @@ cdef void load_done(Op *op) noexcept nogil:
             if c.kind == CHUNK_COLD:
                 c.end = <uint32_t> want
             c.start = 0
+            c.doubt_from = 0
+            if c.doubt_to < <uint32_t> want:
+                c.doubt_to = <uint32_t> want
         elif c.set != NULL:
             if i == 0:
                 log.reads_failed = True         # nothing came of it; the later pieces of a short read are simply asked for again
@@ -293,8 +297,9 @@ cdef int pin(LogState *log, Read *r, Segment *seg, int64_t at, int64_t length) n
     return 0
 
 
-cdef int64_t present(LogState *log, Segment *seg, int64_t from_, int64_t to, bint *cold) noexcept nogil:
-    """How far file positions from `from_` to `to` are in memory without a gap. What is there counts as used now."""
+cdef int64_t present(LogState *log, Segment *seg, int64_t from_, int64_t to, bint *cold, uint32_t *doubt) noexcept nogil:
+    """How far file positions from `from_` to `to` are in memory without a gap. What is there counts as used now. *doubt: not 0 when some of
+    it came from the disk unchecked."""
     cdef Arena *arena = log.store.arena
     cdef int64_t at = from_
     cdef Chunk *c
@@ -303,6 +308,7 @@ cdef int64_t present(LogState *log, Segment *seg, int64_t from_, int64_t to, bin
         if not covers(c, at, to):
             return at
         cold[0] = cold[0] or c.kind == CHUNK_COLD
+        doubt[0] |= c.doubt_to
         if c.listed:
             arena_hold(arena, c)
             arena_settle(arena, c)
@@ -350,8 +356,14 @@ cdef void big_done(Op *op) noexcept nogil:
     s.arena.released += 1
     log.loads -= 1
     log_ready(log)
-    segment_unuse(s, b.segment)
     p = NULL
+    if b.got >= b.skip + b.size and log.settings.verify_reads and not vouch_for_one(log, b.buf + b.skip):
+        free(b.buf)
+        vouch_deny(log, b.segment, b.from_ + b.skip, r, "a record batch with a wrong CRC")
+        segment_unuse(s, b.segment)
+        free(b)
+        r.done(r)
+        return
     if b.got >= b.skip + b.size:
         p = <Pin *> slab_get(&s.pins, &s.pins_n, sizeof(Pin))
     if p == NULL:
@@ -362,6 +374,7 @@ cdef void big_done(Op *op) noexcept nogil:
         p.length = b.size
         r.pins = p
         r.bytes = b.size
+    segment_unuse(s, b.segment)
     free(b)
     r.done(r)
 
@@ -460,6 +473,8 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     cdef int64_t missing
     cdef int64_t most = <int64_t> (s.arena.cold_max // 2) << CHUNK_SHIFT
     cdef bint cold = again
+    cdef uint32_t doubt = 0
+    cdef const char *why = NULL
     r.log_start = part.at.log_start
     r.high_watermark = part.at.high_watermark
     r.last_stable = part.at.last_stable
@@ -509,7 +524,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
             return waits(log, r)
         size = <int64_t> <int32_t> get32(head + 8) + BATCH_PREFIX
         if size < BATCH_HEADER or at + size > seg.size:
-            r.error = KAFKA_STORAGE_ERROR
+            vouch_deny(log, seg, at, r, "no record batch")
             return DONE
         if <int64_t> get64(head) + <int32_t> get32(head + 23) >= r.offset:
             break
@@ -528,7 +543,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
     length = size if size > r.bytes_max else r.bytes_max
     if length > end - at:
         length = end - at
-    reached = present(log, seg, at, at + length, &cold)
+    reached = present(log, seg, at, at + length, &cold, &doubt)
     if reached < at + length and length > most and size <= most:
         length = most                           # no more than can be there at once
     if r.committed_only and log.aborted_seen:
@@ -544,6 +559,15 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
             return waits(log, r)
         length = reached - at
         cold = True
+    if doubt and log.settings.verify_reads:
+        length = vouch(log, seg, at, length, &why)
+        if length == 0 and not r.repeated and vouch_forget(log, seg, at, size):
+            r.repeated = True                   # read once more, before it is called damaged
+            load(log, seg, at, at + size)
+            return waits(log, r)
+        if length == 0:
+            vouch_deny(log, seg, at, r, why)
+            return DONE
     if not again:
         s.stats.read_bytes_memory += <uint64_t> length
     if pin(log, r, seg, at, length) != 0:
@@ -565,6 +589,7 @@ cdef void read_start(LogState *log, Read *r) noexcept nogil:
     memset(&r.aborted, 0, sizeof(r.aborted))
     r.next = NULL
     r.reached = -1
+    r.repeated = False
     how = attempt(log, r, False)
     if how == DONE:
         r.done(r)

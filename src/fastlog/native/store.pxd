@@ -39,6 +39,7 @@ cdef extern from *:
 
 cdef enum:
     OFFSET_OUT_OF_RANGE = 1
+    CORRUPT_MESSAGE = 2
     UNKNOWN_TOPIC_OR_PARTITION = 3
     MESSAGE_TOO_LARGE = 10
     RECORD_LIST_TOO_LARGE = 18
@@ -129,6 +130,7 @@ cdef struct LogState:
     Ended *ended_last
     Chunk *tail                     # chunk of the active segment that holds the newest byte, or NULL: then `partial` has the last block
     uint8_t *partial                # bytes of the last, partly filled block; malloc'ed
+    bint partial_doubted            # they came from the disk (see Chunk)
     int64_t recent_offset[16]       # first offsets of the newest batches and
     int64_t recent_position[16]     # their log positions
     uint32_t recent_n
@@ -191,6 +193,7 @@ cdef struct LogState:
     bint reads_due
     bint reads_failed               # a load failed: reads that wait for it get an error
     bint reads_starved              # in the store's line for chunks and loads
+    int64_t damage_said             # log position of the damage that was named last; -1: none
     LogState *starved_next
     TimeQuery *queries              # waiting for an opening or a look-up
     bint times_busy                 # largest timestamps of rolled segments are being looked up

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from fastlog._core import crc32c, peek
-from fastlog.storage.directory import CLEAN, LOCK
+from fastlog.protocol.records import CONTROL, TRANSACTIONAL, iter_batches
+from fastlog.storage.compaction import CHECKPOINT as CLEAN_ENDS
+from fastlog.storage.directory import CLEAN, LOCK, LOG_STARTS, META
+from fastlog.storage.epochs import FILE as EPOCHS
 from fastlog.storage.epochs import load_epochs
-from fastlog.storage.files import DamagedFileError
+from fastlog.storage.files import DamagedFileError, damaged_byte, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +32,10 @@ CRC_FROM: Final = 21
 WINDOW: Final = 4 << 20
 SNAPSHOT_HEAD: Final = 10
 SNAPSHOT_CRC_FROM: Final = 6
+ABORT: Final = 0
+COMMIT: Final = 1
+ABORTED_ENTRY: Final = struct.Struct(">hqqqq")
+"""Of a .txnindex: version, producer id, first offset, offset of the marker, last stable offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Problem:
     """Something that is not as it was written."""
 
     partition: str
-    """TOPIC-PARTITION, as its directory is named."""
+    """TOPIC-PARTITION, as its directory is named; "" for a file of the data directory itself."""
     file: str
     byte: int
     """Where in the file; of a batch, its first byte."""
@@ -56,6 +63,10 @@ class Found:
     leader_epoch: int
     max_timestamp: int
     crc_ok: bool
+    producer_id: int
+    transactional: bool
+    marker: int
+    """ABORT or COMMIT, or -1: it is no end of a transaction."""
 
 
 @dataclass(slots=True)
@@ -143,9 +154,19 @@ def batches(reader: Reader) -> Iterator[Found]:
             base + info["last_offset_delta"],
             info["leader_epoch"],
             info["max_timestamp"],
-            crc32c(memoryview(whole)[CRC_FROM:]) == info["crc"],
+            sound := crc32c(memoryview(whole)[CRC_FROM:]) == info["crc"],
+            info["producer_id"],
+            bool(info["attributes"] & TRANSACTIONAL),
+            _marker(whole) if sound and info["attributes"] & CONTROL else -1,
         )
         at += info["size"]
+
+
+def _marker(data: bytes) -> int:
+    """The kind of a control batch: its record's key is an int16 version and an int16 type."""
+    (batch,) = iter_batches(data)
+    key = batch.records[0].key if batch.records else None
+    return int.from_bytes(key[2:4], "big") if key is not None and len(key) >= 4 and key[3] in (ABORT, COMMIT) else -1
 
 
 def first_byte_set(reader: Reader, at: int) -> int:
@@ -167,17 +188,37 @@ def check(directory: Path, pace: Pace | None = None) -> Iterator[Problem]:
     """
     pace = pace or Pace()
     busy = in_use(directory)
+    for name in (META, CLEAN, LOG_STARTS, CLEAN_ENDS):
+        yield from _check_small(directory / name, "", 3 if name in (LOG_STARTS, CLEAN_ENDS) else 0)
     for path in partitions(directory):
         yield from _check_partition(path, pace, busy)
+
+
+def _check_small(path: Path, partition: str, columns: int) -> Iterator[Problem]:
+    """A file that is replaced as a whole, by the checksum beside its content; a checkpoint's form too, if it has `columns`."""
+    try:
+        byte = damaged_byte(path)
+        if byte is not None:
+            yield Problem(partition, path.name, byte, -1, "the file is not what was written (its checksum says so)")
+        elif columns:
+            read_checkpoint(path, columns)
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        yield Problem(partition, path.name, 0, -1, str(error))
 
 
 def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
     files = segments(path)
     starts: list[tuple[int, int]] = []
-    try:
-        starts = load_epochs(str(path)).entries
-    except (DamagedFileError, OSError) as error:
-        yield Problem(path.name, "leader-epoch-checkpoint", 0, -1, str(error))
+    damage = list(_check_small(path / EPOCHS, path.name, 2))
+    yield from damage
+    if not damage:
+        try:
+            starts = load_epochs(str(path)).entries
+        except (DamagedFileError, OSError) as error:
+            yield Problem(path.name, EPOCHS, 0, -1, str(error))
+    aborts = _Aborts()
     offset = -1
     epoch = -1
     for file, following in zip(files, [*files[1:], None], strict=True):
@@ -190,6 +231,7 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
             end = 0
             for found in batches(reader):
                 known[found.last_offset] = found
+                aborts.add(found)
                 wrong = _wrong(found, max(offset, int(file.stem)), epoch, starts)
                 if wrong:
                     yield Problem(path.name, file.name, found.at, found.base_offset, wrong)
@@ -203,6 +245,8 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
             reader.close()
         if following is not None or not busy:
             yield from _check_indexes(path, file, known)
+            yield from aborts.check(path, file)
+        aborts.ended.clear()
     snapshots = sorted(path.glob("*.snapshot"))
     if snapshots and not busy and any((place / CLEAN).exists() for place in (path, path.parent)) and int(snapshots[-1].stem) != offset >= 0:
         yield Problem(path.name, files[-1].name, 0, offset, f"ends at offset {offset}; when it was closed, at {int(snapshots[-1].stem)}")
@@ -210,6 +254,63 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
         data = snapshot.read_bytes()
         if len(data) < SNAPSHOT_HEAD or data[:2] != b"\0\1" or crc32c(data[SNAPSHOT_CRC_FROM:]) != int.from_bytes(data[2:6], "big"):
             yield Problem(path.name, snapshot.name, 0, int(snapshot.stem), "the producer snapshot has another version or a wrong CRC")
+
+
+@dataclass(slots=True)
+class _Aborts:
+    """What a .txnindex has to say, from the batches: transactions under way, and those that were aborted in the segment at hand."""
+
+    open: dict[int, int] = field(default_factory=dict)
+    """First offset by producer, in order; as far as records of the transaction are still there."""
+    ended: dict[int, tuple[int, int | None, int | None]] = field(default_factory=dict)
+    """By the marker's offset: producer, first offset and last stable offset; None where compaction took what would tell."""
+    expected: int = 0
+    """Where the next batch begins, if none is missing."""
+    whole_from: int = 0
+    """From here on no batch is missing; 0: none is at all."""
+
+    def add(self, found: Found) -> None:
+        if found.base_offset != self.expected:
+            self.whole_from = found.base_offset
+        self.expected = found.last_offset + 1
+        if found.marker < 0:
+            if found.transactional and found.crc_ok:
+                self.open.setdefault(found.producer_id, found.base_offset)
+            return
+        first = self.open.pop(found.producer_id, None)
+        if found.marker == ABORT:
+            stable = min(self.open.values(), default=found.base_offset + 1) if self.whole_from == 0 else None
+            known = first is not None and first >= self.whole_from
+            self.ended[found.base_offset] = found.producer_id, first if known else None, stable
+
+    def check(self, path: Path, file: Path) -> Iterator[Problem]:
+        name = file.with_suffix(".txnindex").name
+        try:
+            data = (path / name).read_bytes()
+        except FileNotFoundError:
+            data = b""
+        seen = set()
+        for i in range(0, len(data), ABORTED_ENTRY.size):
+            if len(data) - i < ABORTED_ENTRY.size:
+                yield Problem(path.name, name, i, -1, "half an entry")
+                break
+            version, producer, first, last, stable = ABORTED_ENTRY.unpack_from(data, i)
+            seen.add(last)
+            wanted = self.ended.get(last)
+            if (
+                version
+                or wanted is None
+                or producer != wanted[0]
+                or first != (first if wanted[1] is None else wanted[1])
+                or stable != (stable if wanted[2] is None else wanted[2])
+                or not first <= last
+                or not 0 <= stable <= last + 1
+            ):
+                what = f"the entry says that producer {producer} aborted offsets {first} to {last}, with all below {stable} decided"
+                yield Problem(path.name, name, i, last, what)
+        for last in sorted(self.ended.keys() - seen):
+            if self.ended[last][1] is not None:
+                yield Problem(path.name, name, len(data), last, f"the transaction that was aborted at offset {last} is missing")
 
 
 def _wrong(found: Found, expected: int, epoch: int, starts: list[tuple[int, int]]) -> str:
