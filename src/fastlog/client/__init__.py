@@ -1,4 +1,4 @@
-"""A Kafka client: `Producer`, `Consumer`, `Admin`, and `aio` for asyncio. Never imports the broker.
+"""A Kafka client: `Producer`, `Consumer`, `Admin`, and for asyncio `AsyncProducer` and so on. Never imports the broker.
 
 Its parts are imported when they are first named, so that importing this package costs next to nothing.
 """
@@ -20,12 +20,16 @@ from fastlog.client.failures import (
 if TYPE_CHECKING:
     from fastlog._core import Deliveries, Delivery, Record, RecordBatch, RecordBatches
     from fastlog.client.admin import Admin
+    from fastlog.client.aio import AsyncAdmin, AsyncConsumer, AsyncProducer
     from fastlog.client.consumer import Consumer
     from fastlog.client.producer import Producer
     from fastlog.client.records import OffsetAndTimestamp, RecordMetadata, TopicPartition
 
 _PLACES = {
     "Admin": "fastlog.client.admin",
+    "AsyncAdmin": "fastlog.client.aio.admin",
+    "AsyncConsumer": "fastlog.client.aio.consumer",
+    "AsyncProducer": "fastlog.client.aio.producer",
     "Consumer": "fastlog.client.consumer",
     "Producer": "fastlog.client.producer",
     "Deliveries": "fastlog._core",
@@ -40,6 +44,9 @@ _PLACES = {
 
 __all__ = [
     "Admin",
+    "AsyncAdmin",
+    "AsyncConsumer",
+    "AsyncProducer",
     "BufferFullError",
     "ClientError",
     "ClientTimeoutError",

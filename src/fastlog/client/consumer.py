@@ -408,6 +408,12 @@ class Consumer(ConsumerCore):
             if membership.state is State.STABLE or self._manual:
                 self.commit_async()
 
+    def _needs_broker(self) -> bool:
+        """Whether `_service` may wait for a broker, or call a listener: an event loop does not run it itself then."""
+        membership = self._membership
+        moves = membership is not None and not self._manual and membership.state not in (State.LEFT, State.JOINING, State.STABLE)
+        return moves or bool(self._homeless()) or bool(self._errors())
+
     def _give_back(self, membership: Membership, *, lost: bool) -> None:
         have = self.assignment()
         gone = set(have if lost else membership.leaving)

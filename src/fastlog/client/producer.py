@@ -6,17 +6,20 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from fastlog._core import Deliveries, ProducerCore, arrow_array, arrow_chunks, arrow_fields, column, encode_headers, header_rows
+from fastlog._core import Deliveries, Delivery, ProducerCore, arrow_array, arrow_chunks, arrow_fields, column, encode_headers, header_rows
 from fastlog.client import config
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
 from fastlog.client.records import Headers, RecordMetadata
 from fastlog.client.transactions import GroupMetadata, Transactions
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("fastlog.client")
 
@@ -121,27 +124,9 @@ class Producer(ProducerCore):
 
         Waits while buffer_memory is used up. Raises as `send` does; after BufferFullError some of the records are queued.
         """
-        if keys is None and headers is None and timestamps is None and partitions is None and not isinstance(values, (list, tuple)):
-            if hasattr(values, "__arrow_c_array__"):
-                return self._send_arrow(topic, [arrow_array(values)])
-            if hasattr(values, "__arrow_c_stream__"):
-                return self._send_arrow(topic, arrow_chunks(values))
-        return self._send_columns(topic, _whole(values), _whole(keys), _header_column(headers), timestamps, partitions)
-
-    def _send_arrow(self, topic: str, chunks: list[Any]) -> Deliveries:
         made: Deliveries | None = None
-        for chunk in chunks:
-            fields = arrow_fields(chunk)
-            if fields is None:
-                made = self._send_columns(topic, chunk, None, None, None, None, made)
-                continue
-            unknown = fields.keys() - {"value", "key", "headers", "timestamp", "partition"}
-            if unknown or not fields:
-                raise TypeError(f"columns {', '.join(sorted(unknown)) or 'none'}: expected value, key, headers, timestamp and partition")
-            rows = header_rows(fields["headers"]) if "headers" in fields else None
-            made = self._send_columns(
-                topic, fields.get("value"), fields.get("key"), _header_column(rows), fields.get("timestamp"), fields.get("partition"), made
-            )
+        for part in column_parts(values, keys, headers, timestamps, partitions):
+            made = self._send_columns(topic, *part, made)
         return self._send_columns(topic, [], None, None, None, None) if made is None else made
 
     def flush(self, timeout: float | None = None) -> None:
@@ -253,6 +238,12 @@ class Producer(ProducerCore):
                     log.exception("a delivery callback raised")
             if not found and self._is_closed:
                 return
+
+    def _future(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """What `await delivery` waits for, in the loop that runs."""
+        from fastlog.client.aio.calls import future_of  # asyncio is imported by those who use it
+
+        return future_of(delivery, in_loop=self._loop_driven)
 
     # --- the control thread
 
@@ -376,6 +367,28 @@ class Producer(ProducerCore):
         transactions.end(commit=False)
         if failed:  # numbers of records that failed leave gaps: a new epoch begins without them
             transactions.init()
+
+
+def column_parts(values: Any, keys: Any, headers: Any, timestamps: Any, partitions: Any) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+    """What `send_batch` was given as columns of the core, a chunk of a table at a time."""
+    whole = keys is None and headers is None and timestamps is None and partitions is None and not isinstance(values, (list, tuple))
+    if whole and hasattr(values, "__arrow_c_array__"):
+        chunks = [arrow_array(values)]
+    elif whole and hasattr(values, "__arrow_c_stream__"):
+        chunks = arrow_chunks(values)
+    else:
+        yield _whole(values), _whole(keys), _header_column(headers), timestamps, partitions
+        return
+    for chunk in chunks:
+        fields = arrow_fields(chunk)
+        if fields is None:
+            yield chunk, None, None, None, None
+            continue
+        unknown = fields.keys() - {"value", "key", "headers", "timestamp", "partition"}
+        if unknown or not fields:
+            raise TypeError(f"columns {', '.join(sorted(unknown)) or 'none'}: expected value, key, headers, timestamp and partition")
+        rows = header_rows(fields["headers"]) if "headers" in fields else None
+        yield fields.get("value"), fields.get("key"), _header_column(rows), fields.get("timestamp"), fields.get("partition")
 
 
 def _whole(column: Any) -> Any:

@@ -190,8 +190,8 @@ cdef void complete(Core *c, OutBatch *b, int16_t error, int64_t offset, int64_t 
             c.done_last.done_next = b
         c.done_last = b
         b.refs += 1
-        if c.done_fd >= 0:
-            eventfd_set(c.done_fd)
+    if c.done_fd >= 0 and (b.watched or c.flushing or c.short_of_room):     # an event loop waits for a batch, for all, or for room
+        eventfd_set(c.done_fd)
     pthread_cond_broadcast(&c.done)
     pthread_cond_broadcast(&c.room)
     batch_unref(c, b)

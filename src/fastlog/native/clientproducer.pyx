@@ -94,6 +94,12 @@ cdef class Delivery:
             self.producer._names[b.topic], b.number, b.offset + self.index if b.offset >= 0 else -1,
             b.append_ms if b.append_ms >= 0 else b.base_ms)
 
+    def __await__(self):
+        """In asyncio: as `result`, without blocking the loop."""
+        if self.batch.state != BATCH_DONE:
+            yield from self.producer._future(self)
+        return self.result(0)
+
     def add_done_callback(self, call) -> None:
         """Calls `call(delivery)` once it is done: at once if it is, otherwise in the producer's callback thread, or its event loop."""
         self.producer._watch(self, call)
@@ -147,6 +153,13 @@ cdef class Deliveries:
                     self.found.items[i].batch.number)
         return self
 
+    def __await__(self):
+        """In asyncio: as `result`, without blocking the loop."""
+        for one in self._each():
+            if not one.done():
+                yield from self.producer._future(one)
+        return self.result(0)
+
     def batches(self) -> list:
         """(first record, records, partition, offset of the first or -1, error code) of each run of records that went into one batch."""
         cdef int64_t i, at = 0
@@ -167,6 +180,21 @@ cdef class Deliveries:
             if <size_t> self.found.items[i].batch not in seen:
                 seen[<size_t> self.found.items[i].batch] = self.producer._delivery(self.found.items[i].batch, self.found.items[i].index)
         return list(seen.values())
+
+
+@cython.final
+cdef class Rows:
+    """The columns of a call, on their way into batches."""
+    cdef Values values
+    cdef Values keys
+    cdef Values headers
+    cdef Integers times
+    cdef Integers numbers
+    cdef int32_t handle
+    cdef int32_t partition              # of all rows, where `numbers` is None
+    cdef readonly int64_t at            # how many are queued
+    cdef int64_t n
+    cdef readonly Deliveries deliveries
 
 
 cdef void put_varint(bytearray out, int64_t v):
@@ -221,6 +249,7 @@ cdef class ProducerCore:
     cdef int64_t _record_max
     cdef bint _closed
     cdef bint _needs_transaction        # and none is open
+    cdef bint _driven                   # by an event loop: nothing here waits
 
     def _start(self, settings: dict, client_id: bytes, transactional_id: bytes | None, record_metadata) -> None:
         """Makes the core and starts its thread. `settings`: the fields of Settings."""
@@ -301,31 +330,34 @@ cdef class ProducerCore:
         return made
 
     cdef bint append(self, int32_t handle, Column *values, Column *keys, Column *headers, const int64_t *times, const int32_t *partitions,
-                     int32_t partition, Segments *out) except False:
-        """Appends all rows, waiting for room where there is none. The interpreter's lock is held for one row."""
-        cdef int64_t at = 0, n = values.n
+                     int32_t partition, int64_t *at, int64_t n, Segments *out) except False:
+        """Appends rows at[0]..n, waiting for room where there is none; an event loop's producer does not wait: BlockingIOError.
+        The interpreter's lock is held for one row."""
         cdef int64_t now_ms = clock_us(CLOCK_REALTIME) // 1000
         cdef int64_t until = -1
-        cdef Appended status
-        if n == 1 and self.c.used + 4096 < self.c.set.buffer_memory:
-            status = core_append(self.c, handle, values, keys, headers, times, partitions, partition, now_ms, &at, 1, out, 0)
-        else:
-            status = APPEND_AGAIN
-        while status == APPEND_AGAIN:
+        cdef Appended status = APPEND_AGAIN
+        if values.n == 1 and (self._driven or self.c.used + 4096 < self.c.set.buffer_memory):
+            status = core_append(self.c, handle, values, keys, headers, times, partitions, partition, now_ms, at, n, out, 0)
+        elif self._driven:
             with nogil:
-                status = core_append(self.c, handle, values, keys, headers, times, partitions, partition, now_ms, &at, n, out, SLICE_US)
+                status = core_append(self.c, handle, values, keys, headers, times, partitions, partition, now_ms, at, n, out, 0)
+        while status == APPEND_AGAIN:
+            if self._driven:
+                raise BlockingIOError
+            with nogil:
+                status = core_append(self.c, handle, values, keys, headers, times, partitions, partition, now_ms, at, n, out, SLICE_US)
             if status == APPEND_AGAIN:
                 PyErr_CheckSignals()
                 if until < 0:
                     until = clock_us(CLOCK_MONOTONIC) + self._max_block_us
                 elif clock_us(CLOCK_MONOTONIC) > until:
-                    self._refused(f"full {at}")
+                    self._refused(f"full {at[0]}")
         if status == APPEND_CLOSED:
             self._refused("closed")
         elif status == APPEND_MEMORY:
             raise MemoryError
         elif status == APPEND_PARTITION:
-            self._refused(f"partition {partitions[at] if partitions != NULL else partition}")
+            self._refused(f"partition {partitions[at[0]] if partitions != NULL else partition}")
         return True
 
     def send(self, topic, value=None, key=None, *, headers=None, partition=None, timestamp=None) -> Delivery:
@@ -340,6 +372,7 @@ cdef class ProducerCore:
         cdef Column values, keys, blobs
         cdef Segments found
         cdef int64_t when = 0
+        cdef int64_t at = 0
         cdef int32_t number = -1
         cdef Delivery made
         cdef int32_t handle = self.handle_of(topic)
@@ -380,7 +413,7 @@ cdef class ProducerCore:
         elif self._partition_of is not None:
             number = self._partition_of(key, self.partitions_known(handle))
         try:
-            self.append(handle, &values, &keys, &blobs, &when if timestamp is not None else NULL, NULL, number, &found)
+            self.append(handle, &values, &keys, &blobs, &when if timestamp is not None else NULL, NULL, number, &at, 1, &found)
         except BaseException:
             self.drop(&found)
             raise
@@ -403,6 +436,22 @@ cdef class ProducerCore:
 
     def _send_columns(self, topic, values, keys, headers, timestamps, partitions, Deliveries into = None) -> Deliveries:
         """See Producer.send_batch; `headers` is None or a column of encoded headers; `into`: of an earlier part of the same call."""
+        cdef Rows rows = self._rows(topic, values, keys, headers, timestamps, partitions, into)
+        self._push(rows, rows.n)
+        return rows.deliveries
+
+    def _push(self, Rows rows, int64_t most) -> bool:
+        """Appends up to `most` rows; whether there are more. An event loop's producer: BlockingIOError when there is no room for now."""
+        if self._closed:
+            self._refused("closed")
+        if rows.at < rows.n:
+            self.append(rows.handle, &rows.values.c, &rows.keys.c, &rows.headers.c, NULL if rows.times is None else rows.times.p64,
+                        NULL if rows.numbers is None else rows.numbers.p32, rows.partition, &rows.at, min(rows.n, rows.at + most),
+                        &rows.deliveries.found)
+        return rows.at < rows.n
+
+    def _rows(self, topic, values, keys, headers, timestamps, partitions, Deliveries into = None) -> Rows:
+        """The columns of a call, looked through; nothing is queued yet."""
         cdef int32_t handle = self.handle_of(topic)
         cdef Values value_column, key_column, header_column
         cdef Integers times, numbers
@@ -410,6 +459,7 @@ cdef class ProducerCore:
         cdef int64_t n, i, size, largest = 0
         cdef const uint8_t *p
         cdef Deliveries made
+        cdef Rows rows
         if self._value_serializer is not None and isinstance(values, (list, tuple)):
             serialize = self._value_serializer
             values = [v if v is None else serialize(v) for v in values]
@@ -464,10 +514,18 @@ cdef class ProducerCore:
             made.shared = self.shared
             made.producer = self
         made.count += n
-        if n:
-            self.append(handle, &value_column.c, &key_column.c, &header_column.c, NULL if times is None else times.p64,
-                        NULL if numbers is None else numbers.p32, partition, &made.found)
-        return made
+        rows = Rows.__new__(Rows)
+        rows.values = value_column
+        rows.keys = key_column
+        rows.headers = header_column
+        rows.times = times
+        rows.numbers = numbers
+        rows.handle = handle
+        rows.partition = partition
+        rows.at = 0
+        rows.n = n
+        rows.deliveries = made
+        return rows
 
     cdef int32_t partitions_known(self, int32_t handle):
         cdef int32_t n
@@ -526,6 +584,17 @@ cdef class ProducerCore:
         """While on, nothing lingers: what an event loop does instead of `_flush`."""
         pthread_mutex_lock(&self.c.lock)
         self.c.flushing += 1 if on else -1
+        core_wake(self.c)
+        pthread_mutex_unlock(&self.c.lock)
+
+    def _drive(self) -> None:
+        """An event loop has it from now on: sending raises BlockingIOError where it would wait for room."""
+        self._driven = True
+
+    def _want_room(self, on: bool) -> None:
+        """While on, all that waits is sent, and the eventfd tells of room."""
+        pthread_mutex_lock(&self.c.lock)
+        self.c.short_of_room += 1 if on else -1
         core_wake(self.c)
         pthread_mutex_unlock(&self.c.lock)
 
