@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.clients.task import CALL, RECORD_BYTES, Task
-from fastlog.client import Consumer, Producer
+from fastlog.client import AsyncConsumer, AsyncProducer, Consumer, Producer
 
 
 def _producer(task: Task) -> Producer:
@@ -58,6 +58,68 @@ def send(task: Task) -> None:
                     one(topic, value)
             producer.flush(120)
         assert producer.metrics()["records_failed"] == 0
+
+
+async def aio_send(task: Task) -> None:
+    values = task.values
+    async with AsyncProducer(bootstrap_servers=task.bootstrap, acks=task.acks) as producer:
+        await producer.send_and_wait(task.topic, b"first")
+        send, topic = producer.send, task.topic
+        with task.timed():
+            for n in task.calls():
+                for value in values if n == CALL else values[:n]:
+                    await send(topic, value)
+            await producer.flush(120)
+        assert producer.metrics()["records_failed"] == 0
+
+
+async def aio_send_list(task: Task) -> None:
+    values = task.values
+    async with AsyncProducer(bootstrap_servers=task.bootstrap, acks=task.acks) as producer:
+        await producer.send_and_wait(task.topic, b"first")
+        with task.timed():
+            for n in task.calls():
+                await producer.send_batch(task.topic, values if n == CALL else values[:n])
+            await producer.flush(120)
+        assert producer.metrics()["records_failed"] == 0
+
+
+async def _aio_consumer(task: Task) -> AsyncConsumer:
+    consumer = AsyncConsumer(bootstrap_servers=task.bootstrap, enable_auto_commit=False)
+    await consumer.assign(dict.fromkeys(task.partition_list(), 0))
+    return consumer
+
+
+async def aio_read_polls(task: Task) -> None:
+    async with await _aio_consumer(task) as consumer:
+        seen = len(await consumer.poll(1, 30))
+        with task.timed():
+            while seen < task.records:
+                records = await consumer.poll(5000, 30)
+                for record in records:
+                    _ = record.value
+                seen += len(records)
+
+
+async def aio_read_each(task: Task) -> None:
+    async with await _aio_consumer(task) as consumer:
+        seen = len(await consumer.poll(1, 30))
+        with task.timed():
+            async for record in consumer:
+                _ = record.value
+                seen += 1
+                if seen == task.records:
+                    break
+
+
+async def aio_read_columns(task: Task) -> None:
+    async with await _aio_consumer(task) as consumer:
+        seen = len(await consumer.poll(1, 30))
+        with task.timed():
+            while seen < task.records:
+                for batch in await consumer.poll_batches(30):
+                    seen += len(batch)
+                    _ = batch.values
 
 
 def _consumer(task: Task) -> Consumer:

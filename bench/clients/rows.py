@@ -80,13 +80,20 @@ ROWS = (
         (
             Contender("aiokafka send", f"{OTHERS}:aiokafka_send", 100_000),
             Contender("aiokafka send_batch", f"{OTHERS}:aiokafka_batch", 400_000),
+            Contender("fastlog AsyncProducer.send", f"{OURS}:aio_send", M, 5),
+            Contender("fastlog AsyncProducer.send_batch, list of bytes", f"{OURS}:aio_send_list", 4 * M, 5),
         ),
     ),
     Row(
         "aio-consume",
         "asyncio: consume",
         "consume",
-        (Contender("aiokafka getmany", f"{OTHERS}:aiokafka_read", 200_000),),
+        (
+            Contender("aiokafka getmany", f"{OTHERS}:aiokafka_read", 200_000),
+            Contender("fastlog AsyncConsumer.poll(5000)", f"{OURS}:aio_read_polls", 2 * M, 5),
+            Contender("fastlog AsyncConsumer, iterating", f"{OURS}:aio_read_each", 2 * M, 5),
+            Contender("fastlog AsyncConsumer.poll_batches", f"{OURS}:aio_read_columns", 8 * M, 5),
+        ),
     ),
     Row(
         "import",

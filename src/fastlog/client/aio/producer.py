@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from fastlog._core import Deliveries, Delivery
 from fastlog.client.aio.calls import Calls, Signal
@@ -14,6 +15,7 @@ from fastlog.client.records import Headers, RecordMetadata
 from fastlog.client.transactions import GroupMetadata
 
 log = logging.getLogger("fastlog.client")
+T = TypeVar("T")
 
 AT_ONCE = 16384  # records of a column that go into batches before other tasks have their turn
 TURN = 1024  # records sent one by one before that
@@ -90,13 +92,9 @@ class AsyncProducer:
             return self._put(topic, value, key, headers=headers, partition=partition, timestamp=timestamp)
         except BlockingIOError:
             pass
-        deadline = self._deadline()
+        put = partial(self._put, topic, value, key, headers=headers, partition=partition, timestamp=timestamp)
         async with self._full:
-            while True:
-                try:
-                    return self._put(topic, value, key, headers=headers, partition=partition, timestamp=timestamp)
-                except BlockingIOError:
-                    await self._room(deadline, 0)
+            return await self._when_room(put, lambda: 0)
 
     async def send_and_wait(
         self,
@@ -132,22 +130,13 @@ class AsyncProducer:
         for part in column_parts(values, keys, headers, timestamps, partitions):
             rows = self._producer._rows(topic, *part, made)
             made = rows.deliveries
-            deadline = self._deadline()
+            push = partial(self._producer._push, rows, AT_ONCE)
             async with self._full:
                 more = True
                 while more:
-                    try:
-                        more = self._producer._push(rows, AT_ONCE)
-                    except BlockingIOError:
-                        await self._room(deadline, rows.at)
-                        continue
-                    deadline = self._deadline()
-                    if more:
-                        await asyncio.sleep(0)
+                    more = await self._when_room(push, partial(getattr, rows, "at"))
+                    await asyncio.sleep(0)
         return self._producer._send_columns(topic, [], None, None, None, None) if made is None else made
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + float(self.settings["max_block_ms"]) / 1000
 
     async def _prepare(self, topic: str) -> None:
         """Before a record: the loop is known, the topic too, whoever waits for room has it first, and other tasks had their turn."""
@@ -161,16 +150,29 @@ class AsyncProducer:
         else:
             await asyncio.sleep(0)
 
-    async def _room(self, deadline: float, queued: int) -> None:
-        """Waits until a batch is done; BufferFullError when max_block_ms is over."""
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise BufferFullError(f"buffer_memory stayed used up for max_block_ms; {queued} records of the call were queued")
-        self._producer._want_room(True)
+    async def _when_room(self, put: Callable[[], T], queued: Callable[[], int]) -> T:
+        """What `put` returns, once it finds room. BufferFullError when it found none for max_block_ms; `queued`: how far it has come."""
         try:
-            await self._signal().wait(left)
-        finally:
-            self._producer._want_room(False)
+            return put()
+        except BlockingIOError:
+            pass
+        signal = self._signal()
+        at, since = queued(), signal.loop.time()
+        while True:
+            self._producer._want_room(True)  # a batch that is done from here on tells of it
+            try:
+                try:
+                    return put()
+                except BlockingIOError:
+                    pass
+                if at != queued():
+                    at, since = queued(), signal.loop.time()
+                left = since + float(self.settings["max_block_ms"]) / 1000 - signal.loop.time()
+                if left <= 0:
+                    raise BufferFullError(f"buffer_memory stayed used up for max_block_ms; {at} records of the call were queued")
+                await signal.wait(left)
+            finally:
+                self._producer._want_room(False)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Sends what waits and returns when all is acknowledged or has failed. ClientTimeoutError after `timeout` seconds."""
