@@ -1,6 +1,7 @@
 """The consumer for asyncio: records that the core has fetched ahead, taken in the loop; an eventfd tells when there are more."""
 
 import asyncio
+import concurrent.futures
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
@@ -82,7 +83,16 @@ class AsyncConsumer:
             if inspect.isawaitable(said):
                 await said
 
-        return lambda partitions: asyncio.run_coroutine_threadsafe(call(partitions), loop).result()
+        def told(partitions: list[TopicPartition]) -> None:
+            if not loop.is_running():  # the program ends, and has not closed the consumer
+                return
+            said = asyncio.run_coroutine_threadsafe(call(partitions), loop)
+            while loop.is_running() and not concurrent.futures.wait([said], 1.0).done:
+                pass
+            if said.done():
+                said.result()
+
+        return told
 
     async def unsubscribe(self) -> None:
         """Leaves the group, and reads nothing."""
