@@ -8,7 +8,9 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,13 +22,13 @@ from tests.support.process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.process import Broker
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN: from then on everything on the file system fails with EIO
 NOLOGFLUSH = 2
 BODY = os.urandom(60_000)
+BLKIO = Path("/sys/fs/cgroup/blkio")
 
 
 class Disk:
@@ -272,4 +274,106 @@ def test_a_disk_becomes_read_only(start_broker: Callable[..., Broker], engine: s
     assert wire.create("t", 2)["error_code"] == 0
     assert wire.produce("t", [b"v"], partition=1)["error_code"] == 0
     wire.close()
+    broker.stop()
+
+
+def spread(wire: Wire, broker: Broker, disk: Disk) -> tuple[int, int]:
+    """A topic with a record in each of two partitions; the one on the broker's first disk, and the one on the other."""
+    assert wire.create("t", 2)["error_code"] == 0
+    for partition in range(2):
+        assert wire.produce("t", [b"first"], partition=partition)["error_code"] == 0
+    (here,) = (int(p.name.removeprefix("t-")) for p in broker.data.glob("t-*"))
+    (there,) = (int(p.name.removeprefix("t-")) for p in (disk.at / "data").glob("t-*"))
+    return here, there
+
+
+@pytest.mark.root("mounts a small disk")
+@pytest.mark.parametrize("how", ["renamed", "unmounted"])
+def test_a_data_directory_vanishes(
+    start_broker: Callable[..., Broker],
+    engine: str,
+    tmp_path: Path,
+    disk: Disk,
+    other_disk: Disk,
+    eventually: Callable[..., None],
+    how: str,
+) -> None:
+    """Under a running broker: found by the next probe, its partitions are offline, others go on. With it back, a start finds all of it."""
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker(data_on(other_disk, tmp_path), io=engine, args=["--data", str(disk.at / "data"), "--metrics", metrics])
+    wire = Wire(broker.bootstrap)
+    here, there = spread(wire, broker, disk)
+    if how == "renamed":
+        (disk.at / "data").rename(disk.at / "elsewhere")
+    else:
+        disk.unmount()
+    eventually(lambda: total(metrics, "fastlog_disk_failed") == 1, 30)
+    assert "has failed" in broker.log
+    eventually(lambda: wire.produce("t", [b"more"], partition=there)["error_code"] == Error.KAFKA_STORAGE_ERROR, 30)
+    assert wire.produce("t", [b"more"], partition=here)["error_code"] == 0
+    wire.close()
+    broker.stop()
+    if how == "renamed":
+        (disk.at / "elsewhere").rename(disk.at / "data")
+    else:
+        disk.mount()
+    broker.start()
+    wire = Wire(broker.bootstrap)
+    for partition in range(2):
+        assert wire.produce("t", [b"again"], partition=partition)["error_code"] == 0
+    asked = [{"topic": "t", "partitions": [{"partition": there, "fetch_offset": 0, "partition_max_bytes": 1 << 20}]}]
+    part = wire.call("Fetch", 11, replica_id=-1, max_wait_ms=0, min_bytes=0, max_bytes=1 << 20, topics=asked)["responses"][0]["partitions"][
+        0
+    ]
+    assert b"first" in part["records"]
+    assert b"again" in part["records"]
+    wire.close()
+    broker.stop()
+
+
+@contextlib.contextmanager
+def slowed(disk: Disk, pid: int, writes_per_s: int) -> Iterator[None]:
+    """The kernel lets the process do so many writes a second to the disk."""
+    group = BLKIO / f"fastlog-test-{os.getpid()}-{pid}"
+    number = disk.at.stat().st_dev
+    try:
+        group.mkdir()
+        (group / "blkio.throttle.write_iops_device").write_text(f"{os.major(number)}:{os.minor(number)} {writes_per_s}")
+        (group / "cgroup.procs").write_text(str(pid))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"this host lets nobody slow a disk down: {error}")
+    try:
+        yield
+    finally:
+        (BLKIO / "cgroup.procs").write_text(str(pid))
+        group.rmdir()
+
+
+@pytest.mark.root("mounts a small disk")
+def test_a_slow_disk(start_broker: Callable[..., Broker], engine: str, tmp_path: Path, disk: Disk, other_disk: Disk) -> None:
+    """Its producers wait and are answered; nothing is called failed; partitions on other disks are not held up."""
+    metrics = f"127.0.0.1:{free_port()}"
+    broker = start_broker(data_on(other_disk, tmp_path), io=engine, args=["--data", str(disk.at / "data"), "--metrics", metrics])
+    wire, other = Wire(broker.bootstrap), Wire(broker.bootstrap)
+    here, there = spread(wire, broker, disk)
+    with slowed(disk, broker.pid, 1):
+        began = time.monotonic()
+        slow = threading.Thread(target=lambda: codes.extend(wire.produce("t", [b"s"], partition=there)["error_code"] for _ in range(4)))
+        codes: list[int] = []
+        slow.start()
+        for _ in range(20):
+            assert other.produce("t", [b"f"], partition=here)["error_code"] == 0
+        answered_meanwhile = len(codes)
+        slow.join(120)
+        seconds = time.monotonic() - began
+    assert codes == [0] * 4
+    if seconds < 2:
+        pytest.skip("this kernel does not slow it down")
+    assert answered_meanwhile < 4
+    assert total(metrics, "fastlog_disk_failed") == 0
+    assert read_to_end(wire, "t") == (5 if there == 0 else 21)
+    wire.close()
+    other.close()
     broker.stop()

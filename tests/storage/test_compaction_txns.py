@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fastlog._core import DamagedLogError
+from fastlog.protocol.errors import Error
 from fastlog.protocol.records import Batch, Record, build_batch, iter_batches
 from tests.storage.build import read_all
 from tests.storage.compacting import Cleaner
+from tests.support.java import dump_segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,3 +180,87 @@ def test_a_damaged_index_of_aborted_transactions_is_not_believed(open_store: Cal
         cleaner.run(log, NOW)
     assert keys(txns.batches()) == [b"a", b"a"]
     store.close()
+
+
+@pytest.mark.java
+@pytest.mark.timeout(300)
+def test_producers_and_markers_outlive_compaction(
+    open_store: Callable[..., LocalStore], tmp_path: Path, kafka_classpath: str, engine: str
+) -> None:
+    """Of many transactions under few keys: after compactions and a restart each producer goes on where it was, aborted records stay
+    away, and Kafka's DumpLogSegments accepts every cleaned file and finds the producers in the snapshot at the log's end."""
+    path = tmp_path / "t-0"
+    rng = random.Random(engine)
+    store = open_store(memory=4 << 20)
+    log = store.open(path, segment_bytes=20_000)
+    cleaner, txns = Cleaner(path, segment_bytes=20_000, retention_ms=10_000_000), Transactions(log, path)
+    under_way: dict[int, tuple[int, list[bytes]]] = {}
+    committed: dict[bytes, int] = {}
+    for turn in range(900):
+        producer = rng.randrange(1, 6)
+        if producer in under_way and rng.random() < 0.4:
+            first, written = under_way.pop(producer)
+            commit = rng.random() < 0.6
+            marker = txns.end(producer, commit=commit, first=first)
+            committed |= dict.fromkeys(written, marker) if commit else {}
+        else:
+            names = [b"key-%d" % rng.randrange(25) for _ in range(rng.randrange(1, 4))]
+            base = txns.write(producer, names, value=rng.randbytes(200))
+            under_way.setdefault(producer, (base, []))[1].extend(names)
+        if turn % 300 == 299:
+            cleaner.run(log, NOW)
+    for producer, (first, _) in sorted(under_way.items()):
+        txns.end(producer, commit=False, first=first)
+    log.roll()
+    before = cleaner.end
+    assert cleaner.run(log, NOW)
+    assert cleaner.end > before
+    assert {r.key for b in read_committed(log) for r in b.records} == committed.keys()
+    store.close()
+    snapshot = max(path.glob("*.snapshot"))
+    files = [p for p in sorted(path.iterdir()) if p.suffix in {".log", ".index", ".timeindex", ".txnindex"} and p.stat().st_size]
+    text = dump_segments(kafka_classpath, [*files, snapshot])
+    assert "isvalid: false" not in text
+    assert "Exception" not in text
+    assert "ismatch" not in text
+    part = text[text.index(f"Dumping {snapshot}") :]
+    found = {int(pid): int(last) for pid, last in re.findall(r"producerId: (\d+) .*?lastSequence: (-?\d+)", part)}
+    assert found.keys() == txns.sequences.keys()
+    # a marker ends the batches that are remembered; where it was the last there is no sequence to be told
+    assert all(last in (-1, txns.sequences[pid] - 1) for pid, last in found.items())
+    store = open_store(memory=4 << 20)
+    txns.log = store.open(path, clean=True)
+    for producer in txns.sequences:
+        txns.write(producer, [b"next"])
+        skipped = build_batch(
+            [Record(0, NOW, b"k", b"v")],
+            timestamp_ms=NOW,
+            attributes=0x10,
+            producer_id=producer,
+            producer_epoch=0,
+            base_sequence=txns.sequences[producer] + 5,
+        )
+        assert txns.log.append(skipped).error == Error.OUT_OF_ORDER_SEQUENCE_NUMBER
+    store.close()
+
+
+def read_committed(log: LocalLog) -> list[Batch]:
+    """Batches of records that a reader of committed ones keeps: not those of the aborted transactions that the fetch names."""
+    found: list[Batch] = []
+    offset = 0
+    while offset < log.positions.last_stable:
+        result, aborted = log.read_committed(offset)
+        assert result.error == 0
+        for batch in iter_batches(result.data):
+            offset = batch.last_offset + 1
+            gone = any(a[0] == batch.producer_id and a[1] <= batch.base_offset <= end_of(log, a) for a in aborted)
+            if not batch.control and not gone:
+                found.append(batch)
+    return found
+
+
+def end_of(log: LocalLog, aborted: tuple[int, int]) -> int:
+    """The offset of the first marker of a producer from a transaction's start on."""
+    return min(
+        b.base_offset for b in iter_batches(read_all(log, 0)) if b.control and b.producer_id == aborted[0] and b.base_offset > aborted[1]
+    )
