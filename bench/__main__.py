@@ -9,11 +9,11 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench import budget, groups, html, report, rows
+from bench import budget, compare, groups, html, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
 from bench.peers import PEERS
 from bench.session import Options, Session
@@ -43,6 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--warm", type=float, metavar="S", help="of load on each broker before the first row (default: 45; 20 with --quick)"
     )
+    parser.add_argument("--long", type=float, metavar="MINUTES", help="only row `long`, for so long: latency over time")
     parser.add_argument("--quick", action="store_true", help="short runs: bursts, not what the disk sustains; the report says so")
     parser.add_argument("--full", action="store_true", help="7 pairs per row: for figures to be quoted")
     parser.add_argument("--resume", action="store_true", help="keep the sound samples that the output directory has from an earlier run")
@@ -55,6 +56,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--load-core", type=int, default=1, metavar="N")
     parser.add_argument("--fastlog-option", action="append", default=[], metavar="ARG", help="one more argument for fastlog serve")
     parser.add_argument("--kafka-option", action="append", default=[], metavar="KEY=VALUE", help="one more server property")
+    parser.add_argument(
+        "--compare", nargs=2, metavar="COMMIT", help="two commits of fastlog instead of fastlog and Kafka, with a verdict for each row"
+    )
     parser.add_argument("--network", metavar="HOST:PORT", help="measure the network too, against `fastlog bench --far-end` on another host")
     parser.add_argument("--no-limits", action="store_true", help="don't measure disk, network and processor")
     parser.add_argument("--no-fill", action="store_true", help="don't turn free memory into page cache before each run")
@@ -85,6 +89,7 @@ def options_of(given: argparse.Namespace, chosen: list[rows.Row], brokers: int) 
         say=lambda line: print(line, flush=True),
         fastlog_options=given.fastlog_option,
         kafka_options=given.kafka_option,
+        quiet_seconds=5.0 if given.quick else 20.0,
         deadline=time.monotonic() + given.budget * 60 if given.budget else float("inf"),
     )
 
@@ -107,6 +112,10 @@ def measure_limits(given: argparse.Namespace) -> dict[str, limits.Figures]:
 
 def write(document: dict[str, Any], chosen: list[rows.Row], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
+    if any(sample["broker"] == compare.BEFORE for sample in document["samples"]):
+        (output / "compare.json").write_text(json.dumps(document))
+        (output / "compare.md").write_text(compare.table(document["samples"], chosen) + "\n")
+        return
     (output / "report.json").write_text(json.dumps(document))
     (output / "report.md").write_text(report.markdown(document, chosen))
     (output / "report.html").write_text(html.page(document, chosen))
@@ -131,7 +140,9 @@ def main() -> int:
     if given.render:
         return render(given.render)
     try:
-        chosen = rows.choose(given.only)
+        chosen = rows.choose("long" if given.long else given.only)
+        if given.long:
+            chosen = [replace(row, seconds=given.long * 60) for row in chosen]
         names = given.brokers.split(",") + (list(PEERS) if given.peers else [])
         known = [*BROKERS, *PEERS]
         if not set(names) <= set(known):
@@ -140,6 +151,11 @@ def main() -> int:
         if not {given.broker_core, given.load_core} <= cores:
             raise ValueError(f"cores {given.broker_core} and {given.load_core} are not both among {sorted(cores)}")
     except ValueError as problem:
+        print(f"bench/run: {problem}", file=sys.stderr)
+        return 2
+    try:
+        places = [compare.checkout(commit) for commit in given.compare or ()]
+    except compare.CompareError as problem:
         print(f"bench/run: {problem}", file=sys.stderr)
         return 2
     given.directory.mkdir(parents=True, exist_ok=True)
@@ -155,15 +171,20 @@ def main() -> int:
         "left_out": {},
     }
     earlier: dict[str, Any] = {}
-    if given.resume and (given.output / "report.json").exists():
-        earlier = json.loads((given.output / "report.json").read_text())
+    saved = given.output / ("compare.json" if given.compare else "report.json")
+    if given.resume and saved.exists():
+        earlier = json.loads(saved.read_text())
     os.sched_setaffinity(0, {given.load_core})
     if earlier.get("limits") and not given.no_limits:
         document["limits"] = earlier["limits"]
     elif not given.no_limits:
         print("measuring limits ...", flush=True)
         document["limits"] = measure_limits(given)
-    session = Session(names, options, lambda: write(document, chosen, given.output))
+    compared = [
+        compare.Commit(name, place, given.directory, core=given.broker_core, options=given.fastlog_option, memory_bytes=given.memory)
+        for name, place in zip((compare.BEFORE, compare.AFTER), places, strict=False)
+    ]
+    session = Session(compared or names, options, lambda: write(document, chosen, given.output))
     document["samples"], document["left_out"] = session.samples, session.left_out
     session.limits = document["limits"]
     session.resume(earlier.get("samples", []))
@@ -180,6 +201,10 @@ def main() -> int:
         if session.samples:
             write(document, chosen, given.output)
     print()
+    if given.compare:
+        print(compare.table(session.samples, chosen))
+        print(f"\nraw samples: {given.output}/compare.json")
+        return 0 if all(sample.get("sound") for sample in session.samples) else 1
     print(report.table(session.samples, chosen, document["limits"]))
     print(f"\nreport: {given.output}/report.html and report.md, raw samples: {given.output}/report.json")
     return 0 if all(sample.get("sound") for sample in session.samples) else 1

@@ -44,6 +44,7 @@ class Broker:
     """One broker process. `start` may follow `stop`: the data stay until `wipe`."""
 
     name = ""
+    kind = ""  # whose rows it runs; its name, but for two commits of one broker
     speaks_kafka = True
     durable_configs: ClassVar[dict[str, str]] = {}  # of a topic whose acks=all is to mean stable storage
     generator: tuple[str, ...] = ("fastlog.loadgen", "--raw", "--job", "-")  # the module that loads it, which takes a Job as JSON
@@ -67,7 +68,7 @@ class Broker:
 
     def runs(self, row: Row) -> bool:
         """Whether the row is for this broker."""
-        return self.name in row.brokers if row.brokers else self.speaks_kafka
+        return self.kind in row.brokers if row.brokers else self.speaks_kafka
 
     def holds(self, row: Row, memory_bytes: int) -> int:
         """Bytes of a row's load that the broker can have acknowledged before the disk has taken any."""
@@ -156,32 +157,33 @@ class Broker:
 
 
 class Fastlog(Broker):
-    name = "fastlog"
+    name = kind = "fastlog"
 
     def __init__(self, directory: Path, core: int | str, options: list[str] | None = None, memory_bytes: int = 0) -> None:
         super().__init__(directory, core, options)
         self.memory_bytes = memory_bytes
 
-    def program(self) -> str:
-        return os.environ.get("FASTLOG_COMMAND", str(ROOT / ".venv/bin/fastlog"))
+    def words(self) -> list[str]:
+        """What the command line begins with."""
+        return [os.environ.get("FASTLOG_COMMAND", str(ROOT / ".venv/bin/fastlog"))]
 
     def command(self) -> list[str]:
         memory = ["--memory", str(self.memory_bytes)] if self.memory_bytes else []
         where = ["--data", str(self.directory), "--listen", self.address, "--cores", str(self.core)]
-        return [self.program(), "serve", *where, *memory, "--set", f"{RETENTION_LOOK}={RETENTION_LOOK_MS}", *self.options]
+        return [*self.words(), "serve", *where, *memory, "--set", f"{RETENTION_LOOK}={RETENTION_LOOK_MS}", *self.options]
 
     def holds(self, row: Row, memory_bytes: int) -> int:
         return memory_bytes + sustained.runway(row)
 
     def version(self) -> str:
-        done = subprocess.run([self.program(), "--version"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.words(), "--version"], capture_output=True, text=True, check=False)
         return done.stdout.strip() or "?"
 
 
 class Kafka(Broker):
     """Apache Kafka in KRaft mode, broker and controller in one process, with the JVM settings of its own start script."""
 
-    name = "kafka"
+    name = kind = "kafka"
     durable_configs: ClassVar[dict[str, str]] = {"flush.messages": "1"}
     jvm = (
         "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent"

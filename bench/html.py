@@ -153,6 +153,86 @@ def percentiles(samples: Samples, row: Row, what: str) -> str:
     return str(picture)
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Powers of ten, and a tenth of the way between where there are few."""
+    found = [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    if len(found) < 4:
+        found = sorted(found + [3 * each for each in found])
+    return [each for each in found if low <= each <= high]
+
+
+def spell_us(us: float) -> str:
+    return f"{us:g} us" if us < 1000 else f"{us / 1000:g} ms" if us < 1e6 else f"{us / 1e6:g} s"
+
+
+def over_load(samples: Samples, row: Row) -> str:
+    """Median (thin) and 99th percentile over the rate, both axes logarithmic; a curve ends where its broker no longer kept up."""
+    curves: dict[str, dict[float, list[list[float]]]] = {}
+    for sample in samples:
+        if sample["row"] == row.name and sample.get("sound") and sample.get("curve"):
+            for rate, *latencies in sample["curve"]:
+                curves.setdefault(sample["broker"], {}).setdefault(rate, []).append(latencies)
+    if not curves:
+        return ""
+    points = {
+        broker: [(rate, median(e[0] for e in each), median(e[1] for e in each)) for rate, each in sorted(by_rate.items())]
+        for broker, by_rate in curves.items()
+    }
+    rates = [rate for each in points.values() for rate, _, _ in each]
+    times = [us for each in points.values() for _, p50, p99 in each for us in (p50, p99)]
+    low_x, high_x = min(rates), max(*rates, min(rates) * 2)
+    low_y, high_y = max(min(times), 1.0), max(*times, min(times) * 10)
+    picture = Picture(WIDTH, 300)
+    left, top, room_x, room_y = 70, 30, WIDTH - 150, 220
+
+    def x(rate: float) -> float:
+        return left + math.log(rate / low_x) / math.log(high_x / low_x) * room_x
+
+    def y(us: float) -> float:
+        return top + room_y - math.log(max(us, low_y) / low_y) / math.log(high_y / low_y) * room_y
+
+    for us in ticks(low_y, high_y):
+        picture.line([(left, y(us)), (left + room_x, y(us))], FAINT)
+        picture.text(left - 8, y(us) + 4, spell_us(us), "end")
+    for rate in sorted(set(rates)):
+        picture.text(x(rate), top + room_y + 20, f"{rate:,.0f}", "middle")
+    picture.text(left, 16, f"{row.title.partition(':')[0]}: p50 (thin) and p99 over {row.unit}")
+    for broker, each in points.items():
+        picture.line([(x(rate), y(p50)) for rate, p50, _ in each], COLOURS[broker], 1)
+        picture.line([(x(rate), y(p99)) for rate, _, p99 in each], COLOURS[broker], 2.5)
+        picture.text(x(each[-1][0]) + 6, y(each[-1][2]) + 4, broker, fill=COLOURS[broker])
+    return str(picture)
+
+
+def latency_over_time(samples: Samples, row: Row) -> str:
+    """The 99th percentile of the acknowledgements in each interval of each run, logarithmic."""
+    lines = []
+    for sample in samples:
+        if sample["row"] == row.name and sample.get("sound") and sample.get("series"):
+            found = [(each[0], each[4]) for each in sample["series"] if len(each) > 4 and each[4]]
+            if len(found) > 2:
+                lines.append((sample["broker"], found))
+    if not lines:
+        return ""
+    last = max(each[-1][0] for _, each in lines)
+    low = max(1.0, min(us for _, each in lines for _, us in each))
+    high = max(low * 10, *(us for _, each in lines for _, us in each))
+    picture = Picture(WIDTH, 220)
+    left, top, room_x, room_y = 70, 30, WIDTH - 150, 150
+
+    def y(us: float) -> float:
+        return top + room_y - math.log(max(us, low) / low) / math.log(high / low) * room_y
+
+    for us in ticks(low, high):
+        picture.line([(left, y(us)), (left + room_x, y(us))], FAINT)
+        picture.text(left - 8, y(us) + 4, spell_us(us), "end")
+    picture.text(left, 16, f"{row.title}: p99 of the acknowledgements, over seconds")
+    picture.text(left + room_x, top + room_y + 18, f"{last:.0f} s", "end")
+    for broker, each in lines:
+        picture.line([(left + t / last * room_x, y(us)) for t, us in each], COLOURS[broker], 1.2)
+    return str(picture)
+
+
 def over_time(samples: Samples, row: Row, job_bytes: int) -> str:
     """MB/s in each interval of each run: what a burst is and what is sustained."""
     at = 2 if row.kind == "read" else 1
@@ -207,7 +287,10 @@ def page(document: dict[str, Any], rows: list[Row]) -> str:
         "<h2>Latency</h2>",
         *(percentiles(samples, row, "end_to_end" if row.job.get("consumers") else "ack") for row in rows if row.kind == "latency"),
         table(report.latency_table(samples, rows)),
+        "<h2>Latency over load</h2>",
+        *(over_load(samples, row) for row in rows),
         "<h2>Over time</h2>",
+        *(latency_over_time(samples, row) for row in rows if row.kind == "latency"),
         *(over_time(samples, row, size) for row, size in sized if row.unit == "MB/s"),
         "<h2>Memory</h2>" + table(report.memory_table(samples, rows)),
         "<h2>This machine's limits, same run</h2>" + table(report.limits_table(limits)) if limits else "",

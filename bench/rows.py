@@ -63,6 +63,8 @@ class Row:
     brokers: tuple[str, ...] = ()  # only these, whatever the run has; empty: all that speak Kafka's protocol
     less_is_better: bool = False
     seconds_max: float = 0  # of one run; 0: what the command says
+    seconds: float = 0  # of one run, whatever the command says
+    optional: bool = False  # only when it is named
     needs: Callable[[], str] | None = None  # says what is missing on this machine for the row, or nothing
 
 
@@ -101,7 +103,7 @@ def choose(names: str | None) -> list[Row]:
     from bench.groups import GROUPS, ROWS
 
     if not names:
-        return list(ROWS)
+        return [row for row in ROWS if not row.optional]
     wanted: set[str] = set()
     for name in names.split(","):
         wanted.update(GROUPS.get(name, (name,)))

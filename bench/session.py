@@ -49,6 +49,7 @@ class Options:
     say: Callable[[str], None]
     fastlog_options: list[str] = field(default_factory=list)
     kafka_options: list[str] = field(default_factory=list)
+    quiet_seconds: float = 20  # to wait, at most, until the device has nothing to do: others may use it too
     deadline: float = float("inf")  # monotonic: no row is begun later
 
 
@@ -66,8 +67,8 @@ class Load:
 class Session:
     """Starts brokers, measures rows, keeps the samples. Close it: it stops what it started and removes its directory's contents."""
 
-    def __init__(self, names: Iterable[str], options: Options, keep: Callable[[], None]) -> None:
-        """`keep` is called after each row, to save the samples so far."""
+    def __init__(self, names: Iterable[str | Broker], options: Options, keep: Callable[[], None]) -> None:
+        """`names`: of brokers, or brokers. `keep` is called after each row, to save the samples so far."""
         self.options = options
         self.keep = keep
         self.samples: list[dict[str, Any]] = []
@@ -77,14 +78,15 @@ class Session:
         self.count = 0
         options.directory.mkdir(parents=True, exist_ok=True)
         self.device = machine.device_of(options.directory)
-        self.brokers: list[Broker] = []
-        for name in names:
-            if name == "fastlog":
-                self.brokers.append(Fastlog(options.directory, options.broker_core, options.fastlog_options, options.memory_bytes))
-            elif name == "kafka":
-                self.brokers.append(Kafka(options.directory, options.broker_core, options.kafka_options))
-            else:
-                self.brokers.append(PEERS[name](options.directory, options.broker_core))
+        self.brokers = [name if isinstance(name, Broker) else self.broker(name) for name in names]
+
+    def broker(self, name: str) -> Broker:
+        options = self.options
+        if name == "fastlog":
+            return Fastlog(options.directory, options.broker_core, options.fastlog_options, options.memory_bytes)
+        if name == "kafka":
+            return Kafka(options.directory, options.broker_core, options.kafka_options)
+        return PEERS[name](options.directory, options.broker_core)
 
     def resume(self, samples: list[dict[str, Any]]) -> None:
         """Takes over what an earlier run measured soundly; it is not measured again."""
@@ -218,7 +220,7 @@ class Session:
         topic = self.new_topic(broker, row)
         self.make_room(int(row.stored * 1.1))
         self.generate(Job(address=broker.address, topic=topic, configs={"retention.ms": "-1"}, window=8, seconds=300, bytes_max=row.stored))
-        machine.wait_for_quiet_disk(self.device)
+        machine.wait_for_quiet_disk(self.device, self.options.quiet_seconds)
         if row.cold:
             machine.drop_page_cache()
         job = self.job(row, broker, topic, self.seconds(row), 0)
@@ -228,12 +230,12 @@ class Session:
         """Runs a job, with all that it costs the broker and the device."""
         options = self.options
         filled = machine.fill_page_cache(options.directory) if options.fill_page_cache and fill else 0.0
-        machine.wait_for_quiet_disk(self.device)
+        machine.wait_for_quiet_disk(self.device, self.options.quiet_seconds)
         before = machine.usage(broker.pid, options.broker_core, self.device)
         result = self.generate(job, broker.generator)
         used = machine.usage(broker.pid, options.broker_core, self.device) - before
         memory = machine.memory_mb(broker.pid)
-        machine.wait_for_quiet_disk(self.device)
+        machine.wait_for_quiet_disk(self.device, self.options.quiet_seconds)
         written = machine.disk_counters(self.device)[0] - before.device_written
         gigabytes = (result["acked_bytes"] or result["bytes_read"]) / 1e9
         batches = max(result["batches_acked"] or result["batches_read"], 1)
@@ -257,7 +259,7 @@ class Session:
     def seconds(self, row: Row) -> float:
         """Of one measured run."""
         usual = self.options.seconds if row.sustained else self.options.short_seconds
-        return min(usual, row.seconds_max or usual)
+        return row.seconds or min(usual, row.seconds_max or usual)
 
     def run(self, rows: list[Row]) -> None:
         """All rows: the ones that restart brokers first, then, warm, the loads. Order within pairs alternates: AB BA AB ..."""

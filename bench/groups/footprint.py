@@ -41,7 +41,7 @@ def start(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
         control.create_topic(row.name, 1, {})
         topic = control.wait_for_topic(row.name)
     broker.stop()
-    machine.wait_for_quiet_disk(session.device)
+    machine.wait_for_quiet_disk(session.device, session.options.quiet_seconds)
     frame = wire.produce_frame(12, topic, 1, 0, template.make_batch(1, 100))
     begun = broker.launch()
     while True:

@@ -38,3 +38,11 @@ def test_one_value(value: int) -> None:
 
 def test_nothing_recorded() -> None:
     assert histogram.summarize([]) == {"count": 0, "buckets": []}
+
+
+def test_what_came_since_is_told_apart() -> None:
+    """A slow first second does not show in the second one."""
+    p50, p99 = histogram.in_turns([10**9] * 1000, [1000] * 98 + [50_000] * 2)
+    assert p50 == pytest.approx(1000, rel=0.008)
+    assert p99 == pytest.approx(50_000, rel=0.008)
+    assert histogram.in_turns([5], []) == (0, 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import __main__ as command
-from bench import budget, groups, html, report, rows, sustained
+from bench import budget, compare, groups, html, report, rows, sustained
 from bench.session import Options, Session
 from bench.statistics import interval, limit_of, ratios, share_of_limit, target_value
 
@@ -44,6 +44,9 @@ def document() -> dict[str, Any]:
         samples.append(sample("acks1-1", "fastlog", pair, MB_per_s=ours, cpu_s_per_GB=0.4))
     samples.append(sample("acks1-1", "fastlog", 3, MB_per_s=1.0) | {"sound": False})
     buckets = {"ack": LATENCY | {"buckets": [[10_000, 2], [30_000, 1]]}}
+    for broker, most in (("kafka", 50), ("fastlog", 400)):
+        points = [[rate, 100.0 + rate, 200.0 + rate * 9, 999.0] for rate in (5, 50, 400) if rate <= most]
+        samples.append(sample("curve", broker, 0, curve=points, MB_per_s_within_10ms=most))
     for broker, p99 in (("kafka", 900), ("fastlog", 90)):
         samples.append(sample("ack", broker, 0, ack_p99_us=p99, ack_p50_us=p99 / 2, **buckets))
     return {
@@ -58,6 +61,7 @@ def document() -> dict[str, Any]:
 
 
 CHOSEN = [row for row in groups.ROWS if row.name in ("acks1-1", "ack")]
+CURVE = next(row for row in groups.ROWS if row.name == "curve")
 
 
 def test_ratios_are_taken_within_pairs_and_unsound_runs_left_out(document: dict[str, Any]) -> None:
@@ -93,9 +97,14 @@ def test_the_table_has_medians_shares_and_verdicts(document: dict[str, Any]) -> 
 
 
 def test_the_page_is_whole_and_needs_nothing_else(document: dict[str, Any]) -> None:
-    page = html.page(document, CHOSEN)
+    for each in document["samples"]:
+        if each["row"] == "ack":
+            each["series"] = [[float(t), 100 * t, 0, 40.0, 90.0 + t] for t in range(5)]
+    page = html.page(document, [*CHOSEN, CURVE])
     pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(pictures) >= 5
+    assert len(pictures) >= 7
+    for expected in ("p99 of the acknowledgements, over seconds", "p50 (thin) and p99 over MB/s"):
+        assert any(expected in picture for picture in pictures)
     for picture in pictures:
         ET.fromstring(picture)
     assert "6.1 &lt;&amp;&gt;" in page
@@ -164,6 +173,27 @@ def test_a_row_that_is_too_late_or_lacks_something_is_named(tmp_path: Path) -> N
     late.run_row(CHOSEN[0])
     assert late.left_out == {CHOSEN[0].name: "no time left"}
     assert not late.samples
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([100, 101, 99], "no difference"),
+        ([120, 90, 110], "no difference"),
+        ([102, 102, 102], "no difference"),
+        ([120, 121, 119], "20% better"),
+        ([80, 81, 79], "20% worse"),
+        ([80, 81], "can't tell: 2 pairs, 3 are needed"),
+    ],
+)
+def test_two_commits_differ_only_when_it_can_be_told(after: list[float], said: str) -> None:
+    samples = [sample("acks1-1", "before", pair, MB_per_s=100.0) for pair in range(3)]
+    samples += [sample("acks1-1", "after", pair, MB_per_s=float(value)) for pair, value in enumerate(after)]
+    assert compare.verdict(samples, CHOSEN[0]) == said
+    assert said in compare.table(samples, CHOSEN)
+    worse_when_more = dataclasses.replace(CHOSEN[0], less_is_better=True)
+    turned = {"20% better": "20% worse", "20% worse": "20% better"}
+    assert compare.verdict(samples, worse_when_more) == turned.get(said, said)
 
 
 def test_a_target_against_several_is_held_against_the_best_of_them() -> None:

@@ -1,5 +1,6 @@
 """A wheel, installed where there is neither a compiler nor the sources, serves."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,3 +53,6 @@ def test_wheel_serves_in_an_environment_of_its_own(tmp_path: Path) -> None:
         broker.send_signal(signal.SIGTERM)
         broker.stdout.read()
         assert broker.wait(30) == 0
+    bench = [str(tmp_path / "venv/bin/fastlog"), "bench", "--seconds", "0.5", "--memory", "128M", "--json"]
+    said = subprocess.run(bench, cwd=tmp_path / "venv", env=environment, capture_output=True, text=True, check=True, timeout=200)
+    assert all(load["sound"] for load in json.loads(said.stdout)["loads"].values())

@@ -77,7 +77,7 @@ def _bench(args: argparse.Namespace) -> int:
         say("measuring disk, loopback and processor ...")
         figures = found["limits"]
         seconds = min(1.0, args.seconds / 5)
-        figures["disk"] = limits.disk(place, seconds)
+        figures["disk"] = limits.disk(place, seconds, limits.FILE_BYTES if seconds > 0.2 else limits.FILE_BYTES // 8)
         figures["loopback"] = limits.loopback(broker_core, load_core, max(seconds, 0.5))
         figures["processor"] = limits.processor(broker_core, seconds)
         if args.network:

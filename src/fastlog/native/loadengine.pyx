@@ -7,7 +7,7 @@ from posix.unistd cimport close
 
 from fastlog.native.loadclock cimport now_ns, wall_ms
 from fastlog.native.loadconsume cimport Consumer, Drain, consumer_ask, consumer_free, consumer_init, consumer_receive
-from fastlog.native.loadhistogram cimport Histogram, histogram_summary
+from fastlog.native.loadhistogram cimport Histogram, histogram_since, histogram_summary
 from fastlog.native.loadpoll cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, EVENTS, SPIN_NS, bench_exact_timers, bench_wait, bench_watch, epoll_create1, epoll_event,
 )
@@ -24,6 +24,8 @@ ctypedef struct Sample:
     uint64_t at_ns                  # since the start
     uint64_t batches_acked
     uint64_t batches_read
+    uint64_t p50_ns                 # of what was acknowledged (or else read) since the last sample
+    uint64_t p99_ns
 
 ctypedef struct Run:
     int ep
@@ -43,6 +45,7 @@ ctypedef struct Run:
     Sample *samples
     int samples_n
     int samples_max
+    Histogram *seen                 # latencies at the last sample
     Producer **queue                # connections to fill
     int queue_n
     uint64_t released               # open loop: requests whose time has come, over all connections
@@ -79,6 +82,7 @@ cdef void sample(Run *run, uint64_t now) noexcept nogil:
         s.at_ns = now - run.start_ns
         s.batches_acked = run.load.batches_acked
         s.batches_read = run.drain.batches
+        histogram_since(run.load.latency if run.producers_n else run.drain.latency, run.seen, &s.p50_ns, &s.p99_ns)
         run.samples_n += 1
 
 
@@ -224,7 +228,7 @@ def run(plan):
     cdef Load load
     cdef Drain drain
     cdef Templates templates
-    cdef Histogram *histograms = <Histogram *> calloc(3, sizeof(Histogram))
+    cdef Histogram *histograms = <Histogram *> calloc(4, sizeof(Histogram))
     cdef bytes prefix = plan.produce_prefix
     cdef bytes item = plan.produce_item
     cdef int i
@@ -243,6 +247,7 @@ def run(plan):
         load.latency = &histograms[0]
         drain.end_to_end = &histograms[1]
         drain.latency = &histograms[2]
+        r.seen = &histograms[3]
         load.connections = len(plan.producers)
         load.partitions = plan.partitions
         load.batches = plan.batches_per_request
@@ -310,7 +315,6 @@ def run(plan):
 
 
 cdef dict outcome(Run *r):
-    cdef int i
     trouble = ["", "the broker closed a connection", "a system call failed", "an answer could not be read",
                "an answer is larger than the buffer"][<int> r.trouble]
     if r.trouble == FAILED:
@@ -343,5 +347,8 @@ cdef dict outcome(Run *r):
         "fetch_errors": errors_of(r.drain.errors),
         "fetch": histogram_summary(r.drain.latency),
         "end_to_end": histogram_summary(r.drain.end_to_end),
-        "series": [[r.samples[i].at_ns / 1e9, r.samples[i].batches_acked, r.samples[i].batches_read] for i in range(r.samples_n)],
+        "series": [
+            [s.at_ns / 1e9, s.batches_acked, s.batches_read, round(s.p50_ns / 1000, 1), round(s.p99_ns / 1000, 1)]
+            for s in r.samples[:r.samples_n]
+        ],
     }

@@ -49,3 +49,5 @@ cdef inline void record(Histogram *h, uint64_t value) noexcept nogil:
 
 
 cdef object histogram_summary(const Histogram *h)
+# The median and the 99th percentile, in ns, of what h has more than `before`, which then becomes a copy of h. Zero when nothing is new.
+cdef void histogram_since(const Histogram *h, Histogram *before, uint64_t *p50, uint64_t *p99) noexcept nogil
