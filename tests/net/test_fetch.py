@@ -98,7 +98,7 @@ def test_an_append_wakes_a_long_poll(broker: Broker, topic: str) -> None:
             started = time.monotonic()
             send(writer, topic, b"wakes")
             data = only(reader.answer()[1])
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 8
             assert [r.value for b in iter_batches(data["records"]) for r in b.records] == [b"wakes"]
 
 

@@ -105,12 +105,12 @@ def test_a_request_after_a_commit_sees_it(broker: Broker, topic: str, fresh_name
 def test_a_long_poll_holds_its_connection_only(broker: Broker, topic: str) -> None:
     with Peer(broker.bootstrap) as waiting, Peer(broker.bootstrap) as other:
         started = time.monotonic()
-        waiting.ask("Fetch", 11, fetch(topic, wait_ms=1500))
+        waiting.ask("Fetch", 11, fetch(topic, wait_ms=3000))
         for _ in range(20):
             other.call("Metadata", 9, {"topics": [{"name": topic}]})
-        assert time.monotonic() - started < 1.4
+        assert time.monotonic() - started < 2.9
         waiting.answer()
-        assert 1.4 < time.monotonic() - started < 5
+        assert 2.9 < time.monotonic() - started < 12
 
 
 def test_a_produce_behind_a_long_poll_is_stored_at_once(broker: Broker, topic: str) -> None:
