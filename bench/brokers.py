@@ -57,6 +57,10 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / f"{self.name}.log"
 
+    def elsewhere(self, directory: Path) -> Broker:
+        """A second one with the same settings, not started, its data under another directory."""
+        return type(self)(directory, self.core, self.options)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -163,6 +167,9 @@ class Fastlog(Broker):
         super().__init__(directory, core, options)
         self.memory_bytes = memory_bytes
 
+    def elsewhere(self, directory: Path) -> Broker:
+        return Fastlog(directory, self.core, self.options, self.memory_bytes)
+
     def words(self) -> list[str]:
         """What the command line begins with."""
         return [os.environ.get("FASTLOG_COMMAND", str(ROOT / ".venv/bin/fastlog"))]
@@ -209,12 +216,16 @@ class Kafka(Broker):
     def command(self) -> list[str]:
         return self.java(*self.jvm.split(), f"kafka.Kafka {self.properties}")
 
-    def prepare(self) -> None:
+    def write_logging(self) -> None:
+        """What every Java program of Kafka's is told about its log."""
         self.logging.write_text(
             "status = error\nrootLogger.level = warn\nrootLogger.appenderRef.c.ref = C\n"
             "appender.c.type = Console\nappender.c.name = C\nappender.c.target = SYSTEM_ERR\n"
             "appender.c.layout.type = PatternLayout\nappender.c.layout.pattern = [%d] %p %m (%c)%n\n"
         )
+
+    def prepare(self) -> None:
+        self.write_logging()
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",

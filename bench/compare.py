@@ -15,7 +15,7 @@ import sys
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.brokers import ROOT, Fastlog
+from bench.brokers import ROOT, Broker, Fastlog
 from bench.report import number
 from bench.statistics import interval, middle, values
 
@@ -67,6 +67,9 @@ class Commit(Fastlog):
         self.name = name
         self.place = place
         super().__init__(directory, core, options, memory_bytes)
+
+    def elsewhere(self, directory: Path) -> Broker:
+        return Commit(self.name, self.place, directory, core=int(self.core), options=self.options, memory_bytes=self.memory_bytes)
 
     def words(self) -> list[str]:
         return [sys.executable, "-m", "fastlog.cli.main"]

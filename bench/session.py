@@ -322,10 +322,10 @@ def describe(row: Row, sample: dict[str, Any]) -> str:
     """One line of progress."""
     value = sample.get(row.metric)
     line = f"{row.name:12} {sample['broker']:8} {'-' if value is None else f'{value:,.1f}' if value >= 10 else f'{value:.3f}'} {row.unit}"
-    if "cpu_s_per_GB" in sample:
-        ack = sample["ack"]
-        line += f"   {sample['cpu_s_per_GB']} CPU s/GB, {sample['cpu_us_per_batch']} us/batch"
-        line += f", ack p50 {ack.get('p50_us')} p99 {ack.get('p99_us')} us"
+    if sample.get("cpu_s_per_GB") is not None:
+        line += f"   {sample['cpu_s_per_GB']} CPU s/GB"
+    if ack := sample.get("ack"):
+        line += f", {sample.get('cpu_us_per_batch')} us/batch, ack p50 {ack.get('p50_us')} p99 {ack.get('p99_us')} us"
     if not sample.get("sound"):
         signs = ("trouble", "incomplete", "produce_errors", "fetch_errors", "disorder", "gaps", "bad_crc", "foreign")
         line += f"   NOT SOUND: { {key: sample[key] for key in signs if sample.get(key)} }"

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.rows import Row
 
-ORDER = ("footprint", "volatile", "stable", "small", "latency", "read")
+ORDER = ("footprint", "volatile", "stable", "small", "latency", "read", "hard", "load")
 
 
 def _modules() -> list[str]:

@@ -155,13 +155,14 @@ def test_burst_and_sustained_are_told_apart() -> None:
 
 
 def test_a_budget_keeps_what_is_sustained_long_and_shortens_the_rest() -> None:
-    everything = list(groups.ROWS)
-    assert budget.fit(everything, 2, 60, 2, 20)[0] == 30
+    everything = rows.choose(None)
     long, short = budget.fit(everything, 2, 25, 2, 20)
-    assert 5 <= long <= 30
-    assert 2 <= short <= 15
+    assert long == 30, "what is sustained stays so; rows that don't fit are left out"
+    assert 4 <= short <= 15
+    assert budget.fit(everything, 2, 120, 2, 20) == (30, 15)
     assert budget.fit(everything, 2, 1, 2, 20) == (5.0, 2.0)
     assert budget.fit(everything[:1], 2, 1, 2, 20)[0] > 0
+    assert not any(row.optional for row in everything)
 
 
 def test_a_row_that_is_too_late_or_lacks_something_is_named(tmp_path: Path) -> None:
