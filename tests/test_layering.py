@@ -98,6 +98,11 @@ LAYERS = {
         "clientrecords",
         "clientread",
         "clientfetch",
+        "clientfetchask",
+        "clientfetchanswer",
+        "clientfetchloop",
+        "clientdelivery",
+        "clientheaders",
         "clientconsumer",
     },
     "load": {

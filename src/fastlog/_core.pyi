@@ -10,10 +10,10 @@ from fastlog.native.clientcolumn import arrow_fields as arrow_fields
 from fastlog.native.clientcolumn import column as column
 from fastlog.native.clientcolumn import header_rows as header_rows
 from fastlog.native.clientconsumer import ConsumerCore as ConsumerCore
-from fastlog.native.clientproducer import Deliveries as Deliveries
-from fastlog.native.clientproducer import Delivery as Delivery
+from fastlog.native.clientdelivery import Deliveries as Deliveries
+from fastlog.native.clientdelivery import Delivery as Delivery
+from fastlog.native.clientheaders import encode_headers as encode_headers
 from fastlog.native.clientproducer import ProducerCore as ProducerCore
-from fastlog.native.clientproducer import encode_headers as encode_headers
 from fastlog.native.clientproducer import partition_for as partition_for
 from fastlog.native.clientrecords import Record as Record
 from fastlog.native.clientrecords import RecordBatch as RecordBatch

@@ -1,19 +1,32 @@
-"""The compiled core's one door to Python: names of the rooms behind it, and no logic of its own."""
-from fastlog.native.batch import peek
-from fastlog.native.bridge import DONE, LOG, REQUEST, TXN_CHECK, DataPlane
-from fastlog.native.clientcolumn import arrow_array, arrow_chunks, arrow_fields, column, header_rows
-from fastlog.native.clientconsumer import ConsumerCore
-from fastlog.native.clientproducer import Deliveries, Delivery, ProducerCore, encode_headers, partition_for
-from fastlog.native.clientrecords import Record, RecordBatch, RecordBatches
-from fastlog.native.codec import Codec, CodecError, DecodeError, EncodeError
-from fastlog.native.compact import Compaction, CompactionCancelledError, DamagedLogError
-from fastlog.native.compression import compress, decompress
-from fastlog.native.crc32c import checksum as crc32c
-from fastlog.native.standing import StandingAnswer
+"""The compiled core's one door to Python: names of the rooms behind it, and no logic of its own.
 
-__all__ = [
-    "Codec", "CodecError", "Compaction", "CompactionCancelledError", "ConsumerCore", "DONE", "DamagedLogError", "DataPlane", "DecodeError",
-    "Deliveries", "Delivery", "EncodeError", "LOG", "ProducerCore", "REQUEST", "Record", "RecordBatch", "RecordBatches",
-    "StandingAnswer", "TXN_CHECK", "arrow_array", "arrow_chunks", "arrow_fields", "column", "compress", "crc32c", "decompress",
-    "encode_headers", "header_rows", "partition_for", "peek",
-]
+A room is loaded when one of its names is first asked for: a client needs none of the broker's.
+"""
+from importlib import import_module
+
+ROOMS = {
+    "batch": ("peek",),
+    "bridge": ("DONE", "LOG", "REQUEST", "TXN_CHECK", "DataPlane"),
+    "clientcolumn": ("arrow_array", "arrow_chunks", "arrow_fields", "column", "header_rows"),
+    "clientconsumer": ("ConsumerCore",),
+    "clientdelivery": ("Deliveries", "Delivery"),
+    "clientheaders": ("encode_headers",),
+    "clientproducer": ("ProducerCore", "partition_for"),
+    "clientrecords": ("Record", "RecordBatch", "RecordBatches"),
+    "codec": ("Codec", "CodecError", "DecodeError", "EncodeError"),
+    "compact": ("Compaction", "CompactionCancelledError", "DamagedLogError"),
+    "compression": ("compress", "decompress"),
+    "crc32c": ("crc32c",),
+    "standing": ("StandingAnswer",),
+}
+ROOM_OF = {name: room for room, names in ROOMS.items() for name in names}
+
+__all__ = sorted(ROOM_OF)
+
+
+def __getattr__(name):
+    if name not in ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = import_module(f"fastlog.native.{ROOM_OF[name]}")
+    found = globals()[name] = room.checksum if name == "crc32c" else getattr(room, name)
+    return found

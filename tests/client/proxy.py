@@ -5,9 +5,13 @@ import socket
 import struct
 import threading
 import time
-from typing import Self
+from collections import Counter
+from typing import TYPE_CHECKING, Self
 
 from fastlog.protocol.messages import API_BY_KEY, decode_response, encode_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 METADATA, FIND_COORDINATOR = 3, 10
 
@@ -16,7 +20,8 @@ class Proxy:
     """Answers of Metadata and FindCoordinator are rewritten, so that clients come back through the proxy.
 
     `silent`: nothing is passed on any more. `delay_s`: before each answer. `cut_after`: (api key, count): the connection is cut when
-    so many requests of that kind have reached the broker, before their answer is passed on.
+    so many requests of that kind have reached the broker, before their answer is passed on. `requests`: how many came, by api
+    key. `spoil(api key, answer)`: what is passed on instead of an answer; it begins with the correlation id.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -28,6 +33,8 @@ class Proxy:
         self.delay_s = 0.0
         self.cut_after: tuple[int, int] | None = None
         self.cuts = 0
+        self.requests: Counter[int] = Counter()
+        self.spoil: Callable[[int, bytes], bytes] | None = None
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -65,6 +72,7 @@ class Proxy:
             while True:
                 body = _frame(client)
                 asked.append(struct.unpack_from(">hh", body))
+                self.requests[asked[-1][0]] += 1
                 if not self.silent:
                     broker.sendall(struct.pack(">i", len(body)) + body)
         _end(client, broker)
@@ -83,6 +91,8 @@ class Proxy:
                             break
                 time.sleep(self.delay_s)
                 body = self._rewritten(key, version, body)
+                if self.spoil is not None:
+                    body = self.spoil(key, body)
                 client.sendall(struct.pack(">i", len(body)) + body)
         _end(client, broker)
 

@@ -5,29 +5,14 @@ from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.string cimport memset
 
 from fastlog.native.clientfetch cimport ASK_METADATA, FETCH_ABSENT, FETCH_CONNECTING, FETCH_HANDED, FETCH_WANTED, Fetcher, FetchSettings, \
-    Place, Source, fetcher_free, fetcher_make, fetcher_move, fetcher_place, fetcher_poke, fetcher_put_back, fetcher_source, fetcher_start, \
-    fetcher_stop, fetcher_take, fetcher_topic, fetcher_wake
-from fastlog.native.clientlink cimport CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, clock_us, close, cond_wait_until, eventfd, \
-    eventfd_clear, \
-    eventfd_set
+    Place, Source, fetcher_free, fetcher_make, fetcher_move, fetcher_place, fetcher_poke, fetcher_put_back, fetcher_source, fetcher_take, \
+    fetcher_topic, fetcher_wake
+from fastlog.native.clientfetchloop cimport fetcher_start, fetcher_stop
+from fastlog.native.clientlink cimport CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, SLICE_US, clock_us, close, cond_wait_until, eventfd, \
+    eventfd_clear, eventfd_set, forks
 from fastlog.native.clientread cimport Chunk, chunk_ref
 from fastlog.native.clientrecords cimport RecordBatch, batch_of
 from fastlog.native.threads cimport pthread_cond_broadcast, pthread_mutex_lock, pthread_mutex_unlock
-
-import os
-
-cdef enum:
-    SLICE_US = 100000               # a wait is cut into these, to look for signals
-
-cdef int forks = 0
-
-
-def _forked() -> None:
-    global forks
-    forks += 1
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 cdef class ConsumerCore:

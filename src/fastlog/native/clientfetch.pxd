@@ -25,6 +25,7 @@ cdef enum FetchState:
     FETCH_UP
 
 cdef enum:
+    FLEXIBLE_FROM = 12              # versions of Fetch with compact lengths and tagged fields
     CORRUPT_RECORDS = -110          # an error of our own: a batch that can't be read
 
 cdef struct FetchSettings:
@@ -70,6 +71,7 @@ cdef struct Source:                 # a broker
     int16_t version
     int64_t again_us
     bint busy
+    bint held                       # of a partition it has more than the reader has taken
     int32_t correlation
     int64_t sent_us
     uint64_t turn
@@ -110,12 +112,12 @@ cdef struct Fetcher:
     uint64_t fetches
 
 cdef Fetcher *fetcher_make(const FetchSettings *settings, const char *client_id, int16_t client_id_n) noexcept nogil
-cdef int fetcher_start(Fetcher *f) noexcept nogil
-cdef void fetcher_stop(Fetcher *f) noexcept nogil
 cdef void fetcher_free(Fetcher *f) noexcept nogil
 # With the lock held, all of these.
 cdef void fetcher_wake(Fetcher *f) noexcept nogil
 cdef void fetcher_poke(Fetcher *f) noexcept nogil
+cdef void fetcher_announce(Fetcher *f) noexcept nogil           # there may be something to take
+cdef void fetcher_ask(Fetcher *f, int what) noexcept nogil      # Asked's bits, of the control thread
 cdef int32_t fetcher_topic(Fetcher *f, const char *name, int16_t n) noexcept nogil
 cdef Place *fetcher_place(Fetcher *f, int32_t topic, int32_t number) noexcept nogil
 cdef void fetcher_move(Fetcher *f, Place *p, int64_t offset) noexcept nogil

@@ -78,6 +78,11 @@ cdef extern from *:
         void *iov_base
         size_t iov_len
 
+cdef enum:
+    SLICE_US = 100000               # a thread of Python's cuts its waits into these, to look for signals
+
+cdef int forks                      # of this process, counted in the child: nothing that was made before is its own
+
 cdef struct Link:
     int fd
     int epoll

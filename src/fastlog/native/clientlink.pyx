@@ -6,6 +6,8 @@ from libc.string cimport memmove, memset
 
 from fastlog.native.bytes cimport get32
 
+import os
+
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef struct msghdr "struct msghdr":
         iovec *msg_iov
@@ -19,6 +21,14 @@ cdef enum:
     PIECES_PER_CALL = 1024          # IOV_MAX
     INBOX_MIN = 65536
     RECEIVE_MAX = 1 << 20           # at a time, so that one broker can't keep the others waiting
+
+
+def _forked() -> None:
+    global forks
+    forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 cdef int link_open(Link *link, int fd, int32_t node, int epoll, size_t frame_max) noexcept nogil:

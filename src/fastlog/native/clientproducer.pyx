@@ -1,4 +1,4 @@
-"""The producer's core as Python has it: `ProducerCore`, and what it returns: `Delivery` (a record), `Deliveries` (a call's records).
+"""The producer's core as Python has it: `ProducerCore`. What its calls return is in clientdelivery.
 
 `fastlog.client.producer` derives from ProducerCore and gives it what needs Python: topics that are not known yet (`_topic_handle`), errors
 (`_failure`), and the type of results (`_record_metadata`).
@@ -12,174 +12,19 @@ from libc.string cimport memset
 
 from fastlog.native.clientbatch cimport BATCH_DONE, OutBatch, murmur2
 from fastlog.native.clientcolumn cimport COLUMN_NULL, COLUMN_SAME, Column, Integers, Values, column_get, integers_of, values_of
-from fastlog.native.clientlink cimport CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK, clock_us, close, cond_wait_until, \
-    eventfd, \
-    eventfd_clear
+from fastlog.native.clientdelivery cimport Deliveries, Delivery, Shared
+from fastlog.native.clientlink cimport CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK, SLICE_US, clock_us, close, \
+    cond_wait_until, eventfd, eventfd_clear, forks
 from fastlog.native.clientproduce cimport APPEND_AGAIN, APPEND_CLOSED, APPEND_MEMORY, APPEND_PARTITION, LOST_CLOSED, PEER_ABSENT, \
-    PEER_CONNECTING, PEER_HANDED, PEER_WANTED, Appended, Core, Part, Peer, Segment, Segments, Settings, batch_unref, core_append, \
-    core_free, core_make, \
-    core_purge, core_set_topic, core_wake
+    PEER_CONNECTING, PEER_HANDED, PEER_WANTED, WANT_PRODUCER_ID, Appended, Core, Part, Peer, Segments, Settings, batch_unref, \
+    core_append, core_make, core_purge, core_set_topic, core_wake
 from fastlog.native.clientsend cimport core_start, core_stop, peer_of
 from fastlog.native.threads cimport pthread_mutex_lock, pthread_mutex_unlock
 
+from fastlog.native.clientheaders import encode_headers
+
 cdef extern from "<zlib.h>" nogil:
     unsigned long crc32(unsigned long crc, const uint8_t *p, unsigned int n)
-
-import os
-
-cdef enum:
-    SLICE_US = 100000               # a wait is cut into these, to look for signals
-
-cdef int forks = 0                  # of this process, counted in the child
-
-
-def _forked() -> None:
-    global forks
-    forks += 1
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
-@cython.final
-cdef class Shared:
-    """The core's memory: it stays until the last result that points into it is gone."""
-    cdef Core *c
-    cdef int born
-
-    def __dealloc__(self):
-        if self.c != NULL and self.born == forks:
-            core_stop(self.c)
-            core_free(self.c)
-
-
-@cython.final
-@cython.no_gc_clear
-@cython.freelist(4096)
-cdef class Delivery:
-    """What becomes of one record. Like a `concurrent.futures.Future`: `result(timeout)`, `exception(timeout)`, `done()`."""
-    cdef Shared shared
-    cdef ProducerCore producer
-    cdef OutBatch *batch
-    cdef int32_t index
-
-    def __dealloc__(self):
-        if self.batch != NULL and self.shared.born == forks:
-            pthread_mutex_lock(&self.shared.c.lock)
-            batch_unref(self.shared.c, self.batch)
-            pthread_mutex_unlock(&self.shared.c.lock)
-
-    def done(self) -> bool:
-        """Whether the record was acknowledged or has failed."""
-        return self.batch.state == BATCH_DONE
-
-    def exception(self, timeout: float | None = None):
-        """The error, or None when the record was acknowledged. TimeoutError when it is not known after `timeout` seconds."""
-        self.producer._await_batch(self.batch, timeout)
-        if self.batch.error == 0:
-            return None
-        return self.producer._failure(self.batch.error, self.producer._names[self.batch.topic], self.batch.number)
-
-    def result(self, timeout: float | None = None):
-        """Where the record is: topic, partition, offset, timestamp. Raises its error; TimeoutError as `exception` does."""
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        return self.metadata()
-
-    def metadata(self):
-        """As `result`, of a record that was acknowledged."""
-        cdef OutBatch *b = self.batch
-        return self.producer._record_metadata(
-            self.producer._names[b.topic], b.number, b.offset + self.index if b.offset >= 0 else -1,
-            b.append_ms if b.append_ms >= 0 else b.base_ms)
-
-    def __await__(self):
-        """In asyncio: as `result`, without blocking the loop."""
-        if self.batch.state != BATCH_DONE:
-            yield from self.producer._future(self)
-        return self.result(0)
-
-    def add_done_callback(self, call) -> None:
-        """Calls `call(delivery)` once it is done: at once if it is, otherwise in the producer's callback thread, or its event loop."""
-        self.producer._watch(self, call)
-
-
-@cython.final
-cdef class Deliveries:
-    """What becomes of the records of one call, in their order."""
-    cdef Shared shared
-    cdef ProducerCore producer
-    cdef Segments found
-    cdef readonly int64_t count
-
-    def __dealloc__(self):
-        cdef int64_t i
-        if self.found.items != NULL and self.shared.born == forks:
-            pthread_mutex_lock(&self.shared.c.lock)
-            for i in range(self.found.n):
-                batch_unref(self.shared.c, self.found.items[i].batch)
-            pthread_mutex_unlock(&self.shared.c.lock)
-        free(self.found.items)
-
-    def __len__(self):
-        return self.count
-
-    def done(self) -> bool:
-        """Whether all were acknowledged or have failed."""
-        cdef int64_t i
-        for i in range(self.found.n):
-            if self.found.items[i].batch.state != BATCH_DONE:
-                return False
-        return True
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Waits until all are done; TimeoutError when they are not after `timeout` seconds."""
-        cdef int64_t i
-        cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
-        for i in range(self.found.n):
-            if self.found.items[i].batch.state != BATCH_DONE:
-                left = None if until < 0 else max(<int64_t> 0, until - clock_us(CLOCK_MONOTONIC)) / 1e6
-                self.producer._await_batch(self.found.items[i].batch, left)
-
-    def result(self, timeout: float | None = None) -> Deliveries:
-        """Waits, and raises the first record's error that has one."""
-        cdef int64_t i
-        self.wait(timeout)
-        for i in range(self.found.n):
-            if self.found.items[i].batch.error:
-                raise self.producer._failure(
-                    self.found.items[i].batch.error, self.producer._names[self.found.items[i].batch.topic],
-                    self.found.items[i].batch.number)
-        return self
-
-    def __await__(self):
-        """In asyncio: as `result`, without blocking the loop."""
-        for one in self._each():
-            if not one.done():
-                yield from self.producer._future(one)
-        return self.result(0)
-
-    def batches(self) -> list:
-        """(first record, records, partition, offset of the first or -1, error code) of each run of records that went into one batch."""
-        cdef int64_t i, at = 0
-        cdef Segment *s
-        self.wait()
-        made = []
-        for i in range(self.found.n):
-            s = self.found.items + i
-            made.append((at, s.n, s.batch.number, s.batch.offset + s.index if s.batch.offset >= 0 else -1, s.batch.error))
-            at += s.n
-        return made
-
-    def _each(self) -> list:
-        """A Delivery of each batch's first record."""
-        cdef int64_t i
-        seen = {}
-        for i in range(self.found.n):
-            if <size_t> self.found.items[i].batch not in seen:
-                seen[<size_t> self.found.items[i].batch] = self.producer._delivery(self.found.items[i].batch, self.found.items[i].index)
-        return list(seen.values())
 
 
 @cython.final
@@ -195,35 +40,6 @@ cdef class Rows:
     cdef readonly int64_t at            # how many are queued
     cdef int64_t n
     cdef readonly Deliveries deliveries
-
-
-cdef void put_varint(bytearray out, int64_t v):
-    cdef unsigned long long z = (<unsigned long long> v << 1) ^ <unsigned long long> (v >> 63)
-    while z >= 0x80:
-        out.append(<uint8_t> (z & 0x7F | 0x80))
-        z >>= 7
-    out.append(<uint8_t> z)
-
-
-def encode_headers(headers) -> bytes:
-    """Headers as they stand in a record: [(name, value), ...] or a dict; names are str, values bytes or None. TypeError for others."""
-    cdef bytearray made = bytearray()
-    items = list(headers.items() if isinstance(headers, dict) else headers)
-    put_varint(made, len(items))
-    for name, value in items:
-        if not isinstance(name, str):
-            raise TypeError(f"a header's name is a str, not {type(name).__name__}")
-        encoded = name.encode(errors="surrogateescape")
-        put_varint(made, len(encoded))
-        made += encoded
-        if value is None:
-            put_varint(made, -1)
-        elif isinstance(value, (bytes, bytearray, memoryview)):
-            put_varint(made, len(value))
-            made += value
-        else:
-            raise TypeError(f"a header's value is bytes or None, not {type(value).__name__}")
-    return bytes(made)
 
 
 def partition_for(key: bytes, partitions: int, partitioner: int = 0) -> int:
@@ -244,7 +60,7 @@ cdef class ProducerCore:
     cdef object _key_serializer
     cdef object _value_serializer
     cdef object _partition_of           # callable (key, partitions) -> partition, or None
-    cdef object _record_metadata
+    cdef readonly object _record_metadata
     cdef int64_t _max_block_us
     cdef int64_t _record_max
     cdef bint _closed
@@ -316,18 +132,6 @@ cdef class ProducerCore:
         if found is None:
             found = self._topic_handle(topic)
         return found
-
-    cdef Delivery _delivery(self, OutBatch *batch, int32_t index):
-        """With a reference of its own."""
-        cdef Delivery made = Delivery.__new__(Delivery)
-        made.shared = self.shared
-        made.producer = self
-        made.index = index
-        made.batch = batch
-        pthread_mutex_lock(&self.c.lock)
-        batch.refs += 1
-        pthread_mutex_unlock(&self.c.lock)
-        return made
 
     cdef bint append(self, int32_t handle, Column *values, Column *keys, Column *headers, const int64_t *times, const int32_t *partitions,
                      int32_t partition, int64_t *at, int64_t n, Segments *out) except False:
@@ -536,23 +340,6 @@ cdef class ProducerCore:
 
     # ---- waiting ----
 
-    cdef bint _await_batch(self, OutBatch *batch, timeout) except False:
-        cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
-        cdef int64_t now
-        if self.shared.born != forks:
-            self._refused("forked")
-        while batch.state != BATCH_DONE:
-            now = clock_us(CLOCK_MONOTONIC)
-            if until >= 0 and now >= until:
-                raise TimeoutError("the record was not acknowledged in time; it may still be")
-            with nogil:
-                pthread_mutex_lock(&self.c.lock)
-                if batch.state != BATCH_DONE:
-                    cond_wait_until(&self.c.done, &self.c.lock, min(until, now + SLICE_US) if until >= 0 else now + SLICE_US)
-                pthread_mutex_unlock(&self.c.lock)
-            PyErr_CheckSignals()
-        return True
-
     def _flush(self, timeout: float | None) -> int:
         """Sends all that waits and waits for the answers. Returns how many batches are left when the time is over."""
         cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
@@ -600,7 +387,7 @@ cdef class ProducerCore:
 
     # ---- callbacks ----
 
-    cdef _watch(self, Delivery delivery, call):
+    def _watch(self, Delivery delivery, call) -> None:
         cdef bint done
         cdef size_t at = <size_t> delivery.batch
         calls = self._watches.get(at)
@@ -755,6 +542,7 @@ cdef class ProducerCore:
         pthread_mutex_lock(&self.c.lock)
         self.c.producer_id = producer_id
         self.c.producer_epoch = epoch
+        self.c.wanted &= ~WANT_PRODUCER_ID      # asked for again meanwhile: a second one would take the numbers of what is in flight
         for i in range(self.c.topics_n):
             for j in range(self.c.topics[i].n):
                 p = self.c.topics[i].parts[j]

@@ -8,7 +8,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from fastlog.native.clientheaders cimport decode_headers, take_varint
 from fastlog.native.clientread cimport Bytes, Chunk, Strings, chunk_ref, chunk_unref
+
+from fastlog.native.clientheaders import encode_headers
 
 cdef extern from *:
     """
@@ -73,8 +76,6 @@ cdef class Record:
 
     def __init__(self, topic, partition, offset, timestamp, key, value, headers=()):
         """For tests of what handles records; those of a consumer are made otherwise."""
-        from fastlog.native.clientproducer import encode_headers
-
         self.topic, self.partition, self.offset, self.timestamp = topic, partition, offset, timestamp
         self.key, self.value = key, value
         self.raw_headers = encode_headers(headers)
@@ -91,37 +92,6 @@ cdef class Record:
 
     def __repr__(self) -> str:
         return f"Record(topic={self.topic!r}, partition={self.partition}, offset={self.offset}, key={self.key!r}, value={self.value!r})"
-
-
-cdef list decode_headers(bytes raw):
-    """Checked already when the record was read."""
-    cdef const uint8_t *p
-    cdef int64_t count, n
-    if not raw:
-        return []
-    p = <const uint8_t *> <char *> raw
-    count = take_varint(&p)
-    made = []
-    while count > 0:
-        count -= 1
-        n = take_varint(&p)
-        name = PyBytes_FromStringAndSize(<char *> p, n).decode(errors="surrogateescape")
-        p += n
-        n = take_varint(&p)
-        made.append((name, PyBytes_FromStringAndSize(<char *> p, n) if n >= 0 else None))
-        p += max(n, <int64_t> 0)
-    return made
-
-
-cdef int64_t take_varint(const uint8_t **p) noexcept nogil:
-    cdef unsigned long long v = 0
-    cdef int shift = 0
-    while True:
-        v |= <unsigned long long> (p[0][0] & 0x7F) << shift
-        shift += 7
-        p[0] += 1
-        if (p[0] - 1)[0] < 0x80:
-            return <int64_t> ((v >> 1) ^ (~(v & 1) + 1))
 
 
 @cython.final
