@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from fastlog.client.assignors import ASSIGNORS, Member, Partition, assign_cooperative, assign_sticky, owners
+from fastlog.client.assignors import ASSIGNORS, Member, assign_cooperative, assign_sticky, owners
 from fastlog.client.classic import read_sticky_data, sticky_data
+from fastlog.client.records import Partition
 
 TOPICS = {"a": 7, "b": 1, "c": 12, "gone": 0}
 

@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from fastlog.client import Admin, ClosedError, ConfigError, Consumer, Producer, Record, RecordBatch, TopicPartition, errors
+from fastlog.client.json import json_deserializer, json_serializer
+from tests.support.java import java
 
 Eventually = Callable[[Callable[[], bool], float], None]
 
@@ -210,3 +213,84 @@ def test_deserializers(bootstrap: str, filled: str) -> None:
     with Consumer(bootstrap_servers=bootstrap, value_deserializer=int) as consumer:
         consumer.assign({(filled, 2): 40})
         assert [r.value for r in consumer.poll(3, 10)] == [40, 41, 42]
+
+
+@pytest.mark.java
+@pytest.mark.one_engine
+def test_what_the_java_client_compressed(bootstrap: str, kafka_classpath: str, fresh_name: str, admin: Admin) -> None:
+    admin.create_topic(fresh_name, 1)
+    codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
+    for codec in codecs:
+        lines = "".join(f"{codec} {i} {'again ' * (i % 50)}\n" for i in range(400))
+        at = ("--bootstrap-server", bootstrap, "--topic", fresh_name, "--compression-codec", codec)
+        java(kafka_classpath, "org.apache.kafka.tools.ConsoleProducer", *at, given=lines.encode())
+    with Consumer(bootstrap_servers=bootstrap) as consumer:
+        consumer.assign({(fresh_name, 0): 0})
+        values = [v for b in batches(consumer, 2000) for v in b.value_list()]
+    assert values == [f"{codec} {i} {'again ' * (i % 50)}".encode() for codec in codecs for i in range(400)]
+
+
+def test_json(bootstrap: str, topic: str) -> None:
+    class Order(msgspec.Struct):
+        item: str
+        count: int
+
+    with Producer(bootstrap_servers=bootstrap, value_serializer=json_serializer(), key_serializer=str.encode) as producer:
+        producer.send(topic, Order("pear", 2), "bob", partition=0).result(30)
+        producer.send_batch(topic, [Order("fig", 1), {"item": "plum", "count": 3}, {"item": 1}], partitions=0).result(30)
+        with pytest.raises(TypeError):
+            producer.send(topic, object())
+    with Consumer(bootstrap_servers=bootstrap, value_deserializer=json_deserializer(Order)) as consumer:
+        consumer.assign({(topic, 0): 0})
+        found = [r.value for r in consumer.poll(3, 30)]
+        assert found == [Order("pear", 2), Order("fig", 1), Order("plum", 3)]
+        with pytest.raises(ValueError, match="item"):
+            consumer.poll(1, 30)
+    with Consumer(bootstrap_servers=bootstrap, value_deserializer=json_deserializer()) as consumer:
+        consumer.assign({(topic, 0): 3})
+        assert [r.value for r in consumer.poll(1, 30)] == [{"item": 1}]
+
+
+def test_the_metrics_hook(bootstrap: str, topic: str, caplog: pytest.LogCaptureFixture, eventually: Eventually) -> None:
+    sent: list[Mapping[str, int]] = []
+    read: list[Mapping[str, int]] = []
+    settings: dict[str, Any] = {"bootstrap_servers": bootstrap, "metrics_interval_ms": 20}
+    with Producer(**settings, metrics_hook=sent.append) as producer:
+        producer.send_batch(topic, [b"x"] * 10, partitions=0).result(30)
+        eventually(lambda: len(sent) >= 2, 20)
+    assert sent[-1]["records_acknowledged"] == 10
+    with Consumer(**settings, metrics_hook=read.append) as consumer:
+        consumer.assign({(topic, 0): 0})
+        batches(consumer, 10)
+    assert read[-1]["records_fetched"] == 10
+    with Producer(**settings, metrics_hook=lambda m: m["missing"]) as producer:
+        eventually(lambda: "the metrics hook raised" in caplog.text, 20)
+        producer.send(topic, b"y").result(30)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (lambda c, t: c.assign([(t, "0")]), TypeError),
+        (lambda c, t: c.assign([t]), TypeError),
+        (lambda c, t: c.assign({(t, 0): -1}), ValueError),
+        (lambda c, t: c.assign([(t, -1)]), ValueError),
+        (lambda c, t: c.seek((t, 0), -5), ValueError),
+        (lambda c, t: c.seek((t, 0), "7"), TypeError),
+        (lambda c, t: c.pause([(t, 2)]), KeyError),
+        (lambda c, t: c.subscribe(t), TypeError),
+        (lambda c, _: c.subscribe(pattern="("), ValueError),
+        (lambda c, _: c.poll(0), ValueError),
+        (lambda c, t: c.offsets_for_times({(t, 77): 5}), errors.UnknownTopicOrPartitionError),
+        (lambda c, t: c.partitions_for(f"{t}-not"), errors.UnknownTopicOrPartitionError),
+        (lambda c, t: c.commit({(t, 0): "x"}), TypeError),
+        (lambda c, t: c.commit({(t, 0): -1}), ValueError),
+        (lambda c, t: c.committed([(t, "0")]), TypeError),
+    ],
+)
+@pytest.mark.one_engine
+def test_what_makes_no_sense_is_refused(bootstrap: str, topic: str, fresh_name: str, wrong: Any, error: type[Exception]) -> None:
+    with Consumer(bootstrap_servers=bootstrap, group_id=fresh_name) as consumer:
+        consumer.assign([(topic, 0)])
+        with pytest.raises(error):
+            wrong(consumer, topic)

@@ -7,13 +7,13 @@ import pytest
 from fastlog.client import Consumer, Producer, errors
 
 
-def committed(bootstrap: str, topic: str, level: str = "read_committed") -> list[bytes]:
-    """The values in all three partitions."""
+def committed(bootstrap: str, topic: str, count: int, level: str = "read_committed") -> list[bytes]:
+    """The values in all three partitions, at least `count`: a commit is answered before its markers are written."""
     with Consumer(bootstrap_servers=bootstrap, isolation_level=level) as consumer:
         consumer.assign({(topic, p): 0 for p in range(3)})
         seen: list[bytes] = []
-        deadline = time.monotonic() + 30
-        while not consumer.at_end and time.monotonic() < deadline:
+        deadline = time.monotonic() + 45
+        while not (consumer.at_end and len(seen) >= count) and time.monotonic() < deadline:
             seen += [r.value for r in consumer.poll(1000, 0.2)]
     return sorted(seen)
 
@@ -38,8 +38,8 @@ def test_commit_and_abort(bootstrap: str, topic: str, fresh_name: str) -> None:
         producer.begin_transaction()
         producer.send(topic, b"last", partition=0)
         producer.commit_transaction()
-    assert committed(bootstrap, topic) == sorted([b"0", b"2"] * 3 + [b"last"])
-    assert b"1" in committed(bootstrap, topic, "read_uncommitted")
+    assert committed(bootstrap, topic, 7) == sorted([b"0", b"2"] * 3 + [b"last"])
+    assert b"1" in committed(bootstrap, topic, 7, "read_uncommitted")
 
 
 def test_offsets_go_with_the_transaction(bootstrap: str, topic: str, fresh_name: str) -> None:
@@ -73,4 +73,4 @@ def test_a_second_producer_fences_the_first(bootstrap: str, topic: str, fresh_na
         second.begin_transaction()
         second.send(topic, b"second")
         second.commit_transaction()
-    assert committed(bootstrap, topic) == [b"second"]
+    assert committed(bootstrap, topic, 1) == [b"second"]

@@ -6,10 +6,11 @@ one lets go first, and the group shares out once more.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-Partition = tuple[str, int]
+from fastlog.client.records import Partition
+
 Shares = dict[str, list[Partition]]
 
 
@@ -134,11 +135,3 @@ ASSIGNORS: dict[str, Callable[[Members, Mapping[str, int]], Shares]] = {
     "sticky": assign_sticky,
     "cooperative-sticky": assign_cooperative,
 }
-
-
-def by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:
-    """Topic -> numbers."""
-    made: dict[str, list[int]] = {}
-    for topic, number in partitions:
-        made.setdefault(topic, []).append(number)
-    return made

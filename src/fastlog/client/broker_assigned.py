@@ -7,11 +7,13 @@ given nobody else has any more. A member that was fenced has lost all, and joins
 import base64
 import time
 import uuid
+from logging import INFO, WARNING
 
-from fastlog.client.assignors import Partition, by_topic
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError
-from fastlog.client.group import FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID, Membership, State, log
+from fastlog.client.group import FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID, Membership, State
+from fastlog.client.logs import say
+from fastlog.client.records import Partition, by_topic
 from fastlog.protocol.messages import Message
 
 LEAVES, LEAVES_FOR_A_WHILE = -1, -2  # epochs that end a membership; the latter a static member's, whose partitions wait for it
@@ -19,9 +21,8 @@ SETTLE_S = 0.2  # between a target that can't be named yet and the next look at 
 
 
 class BrokerAssignedMembership(Membership):
-    """See the module. `generation` is the member's epoch; `pattern`, where it is given, is matched by the broker (RE2)."""
+    """See the module. `generation` is the member's epoch."""
 
-    pattern: str | None = None
     _interval_s = 3.0  # as the coordinator says
     _said: Message | None = None  # what the coordinator has been told since the member joined
     _ids: dict[str, uuid.UUID]  # topic -> id
@@ -81,14 +82,14 @@ class BrokerAssignedMembership(Membership):
         said = self._ask("ConsumerGroupHeartbeat", request)
         code = said["error_code"]
         if code in (FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID):
-            log.warning("group %s: the member was fenced, its partitions are others'", self.group)
+            say(WARNING, "group %s: the member was fenced, its partitions are others'", self.group, group=self.group)
             self._thrown_out(code)
             return
         if code:
             error = error_for(code, f"join group {self.group!r} by the consumer protocol", said["error_message"])
             if not error.retriable:
                 raise error
-            log.info("group %s: %s", self.group, error)
+            say(INFO, "group %s: %s", self.group, error, group=self.group)
             return
         self._said = {**(self._said or {}), **now}
         self._interval_s = max(0.01, said["heartbeat_interval_ms"] / 1000)
@@ -134,6 +135,6 @@ class BrokerAssignedMembership(Membership):
         try:
             self.cluster.connection(self._coordinator, "commit").call("ConsumerGroupHeartbeat", request, 5.0)
         except ClientError as error:
-            log.info("group %s: leaving: %s; its partitions go to others when the session ends", self.group, error)
+            say(INFO, "group %s: leaving: %s; its partitions go to others when the session ends", self.group, error, group=self.group)
         self.generation = -1
         self._said = None

@@ -7,11 +7,14 @@ on while the group shares out, let go of what others are to get, and join once m
 import struct
 import time
 from collections.abc import Iterable
+from logging import INFO
 
-from fastlog.client.assignors import ASSIGNORS, Member, Partition, by_topic
+from fastlog.client.assignors import ASSIGNORS, Member
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ProtocolError
-from fastlog.client.group import ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, Membership, State, log
+from fastlog.client.group import ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, Membership, State
+from fastlog.client.logs import say
+from fastlog.client.records import Partition, by_topic
 from fastlog.protocol import DecodeError
 from fastlog.protocol.messages import Message, decode_data, encode_data
 
@@ -200,6 +203,6 @@ class ClassicMembership(Membership):
                     request = {"group_id": self.group, "member_id": self.member_id}
                 found.call("LeaveGroup", request, 5.0)
             except ClientError as error:
-                log.info("group %s: leaving: %s; its partitions go to others when the session ends", self.group, error)
+                say(INFO, "group %s: leaving: %s; its partitions go to others when the session ends", self.group, error, group=self.group)
             self.member_id = ""
         self.generation = -1

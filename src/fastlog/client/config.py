@@ -82,6 +82,10 @@ def _strategies(name: str, value: Any) -> list[str]:
 
 Setting = tuple[Any, Callable[[str, Any], Any]]  # default, check
 
+REPORTS: dict[str, Setting] = {
+    "metrics_hook": (None, _callable),
+    "metrics_interval_ms": (10_000, _integer(10)),
+}
 COMMON: dict[str, Setting] = {
     "bootstrap_servers": ("127.0.0.1:9092", _servers),
     "client_id": (None, _text),
@@ -92,6 +96,7 @@ COMMON: dict[str, Setting] = {
 }
 PRODUCER: dict[str, Setting] = {
     **COMMON,
+    **REPORTS,
     "acks": ("all", _acks),
     "enable_idempotence": (None, lambda n, v: None if v is None else _boolean(n, v)),
     "compression_type": ("none", _choice(*CODECS)),
@@ -113,6 +118,7 @@ PRODUCER: dict[str, Setting] = {
 }
 CONSUMER: dict[str, Setting] = {
     **COMMON,
+    **REPORTS,
     "group_id": (None, _text),
     "group_instance_id": (None, _text),
     "auto_offset_reset": ("latest", _choice("earliest", "latest", "none")),

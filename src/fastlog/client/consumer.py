@@ -9,18 +9,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from logging import WARNING
 from types import TracebackType
 from typing import Any, Self
 
 from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
-from fastlog.client import config
-from fastlog.client.broker_assigned import BrokerAssignedMembership
-from fastlog.client.classic import ClassicMembership
+from fastlog.client import config, reporting
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClosedError, ConfigError
 from fastlog.client.group import Membership, State
-from fastlog.client.records import OffsetAndTimestamp, TopicPartition
+from fastlog.client.logs import say, say_seldom
+from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition, checked, checked_offset
 from fastlog.client.transactions import GroupMetadata
 
 log = logging.getLogger("fastlog.client")
@@ -28,7 +28,6 @@ log = logging.getLogger("fastlog.client")
 ASK_METADATA, ASK_LINK = 1, 4
 OFFSET_OUT_OF_RANGE, CORRUPT = 1, -110
 EARLIEST, LATEST = -2, -1
-Partition = tuple[str, int]
 Listener = Callable[[list[TopicPartition]], object]
 _open: "weakref.WeakSet[Consumer]" = weakref.WeakSet()
 
@@ -91,6 +90,7 @@ class Consumer(ConsumerCore):
             "check_crc": set_["check_crcs"],
             "committed": set_["isolation_level"] == "read_committed",
         }
+        self._reporter = reporting.of_settings(set_, self.metrics)
         self._start(core, set_["client_id"].encode(), set_["key_deserializer"], set_["value_deserializer"])
         _open.add(self)
         self._control_thread = threading.Thread(target=self._control, name="fastlog-control", daemon=True)
@@ -124,17 +124,20 @@ class Consumer(ConsumerCore):
         if isinstance(topics, str):
             raise TypeError("topics: expected a list of names")
         self._check_open()
+        matched_there = self.settings["group_protocol"] == "consumer"
+        try:
+            compiled = re.compile(pattern) if pattern and not matched_there else None
+        except re.error as error:
+            raise ValueError(f"pattern {pattern!r}: {error}") from error
         self._manual = False
         self._topics = list(topics)
-        matched_there = self.settings["group_protocol"] == "consumer"
-        self._pattern = re.compile(pattern) if pattern and not matched_there else None
+        self._pattern = compiled
         self._broker_pattern = pattern if matched_there else None
         for name, listener in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
             if listener is not None:
                 setattr(self, name, listener)
         membership = self._member()
-        if isinstance(membership, BrokerAssignedMembership):
-            membership.pattern = self._broker_pattern
+        membership.pattern = self._broker_pattern
         membership.rejoin()
 
     def unsubscribe(self) -> None:
@@ -146,14 +149,14 @@ class Consumer(ConsumerCore):
         """Reads these partitions, and no others: from offsets, where a mapping gives them, or where the group has committed, or where
         auto_offset_reset says."""
         self._check_open()
+        wanted = checked(partitions)
+        places = {p: checked_offset(at) for p, at in partitions.items()} if isinstance(partitions, Mapping) else {}
         self._leave_group()
         self._manual = True
-        wanted = [TopicPartition(*p) for p in partitions]
         self._assign(wanted)
         self._took_up = True
-        if isinstance(partitions, Mapping):
-            for (topic, number), offset in partitions.items():
-                self._seek(topic, number, offset)
+        for (topic, number), offset in places.items():
+            self._seek(topic, number, offset)
         self._want_metadata()
 
     def assignment(self) -> list[TopicPartition]:
@@ -174,6 +177,8 @@ class Consumer(ConsumerCore):
         Raises errors that concern what is read: OffsetOutOfRangeError (with auto_offset_reset="none"), CorruptMessageError,
         TopicAuthorizationFailedError, and those of joining the group.
         """
+        if max_records < 1:
+            raise ValueError(f"max_records {max_records}: expected 1 or more")
         deadline = time.monotonic() + timeout
         while True:
             self._service()
@@ -236,9 +241,8 @@ class Consumer(ConsumerCore):
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Reads on from an offset. KeyError for a partition that is not assigned."""
-        if offset < 0:
-            raise ValueError(f"offset {offset}: expected 0 or more; seek_to_beginning and seek_to_end find the ends")
-        self._seek(*partition, offset)
+        (at,) = checked([partition])
+        self._seek(*at, checked_offset(offset))
 
     def seek_to_beginning(self, partitions: Iterable[Partition] = ()) -> None:
         """Of those given, or all that are assigned."""
@@ -335,7 +339,7 @@ class Consumer(ConsumerCore):
 
     def committed(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int | None]:
         """What the group has committed; None where it has not."""
-        asked = [TopicPartition(*p) for p in partitions]
+        asked = checked(partitions)
         found = self._group().committed(list(asked))
         return {p: found[p][0] if p in found else None for p in asked}
 
@@ -356,13 +360,21 @@ class Consumer(ConsumerCore):
 
     def _member(self) -> Membership:
         if self._membership is None:
-            kind = BrokerAssignedMembership if self.settings["group_protocol"] == "consumer" else ClassicMembership
-            self._membership = kind(self._cluster, self.settings, self._wanted_topics, self._poke)
+            given = self._cluster, self.settings, self._wanted_topics, self._poke
+            if self.settings["group_protocol"] == "consumer":
+                from fastlog.client.broker_assigned import BrokerAssignedMembership
+
+                self._membership = BrokerAssignedMembership(*given)
+            else:
+                from fastlog.client.classic import ClassicMembership
+
+                self._membership = ClassicMembership(*given)
         return self._membership
 
     def _to_commit(self, offsets: Mapping[Partition, int | tuple[int, str]] | None) -> dict[Partition, tuple[int, str]]:
         if offsets is not None:
-            return {TopicPartition(*p): at if isinstance(at, tuple) else (at, "") for p, at in offsets.items()}
+            given = {p: at if isinstance(at, tuple) else (at, "") for p, at in zip(checked(offsets), offsets.values(), strict=True)}
+            return {p: (checked_offset(at), note) for p, (at, note) in given.items()}
         made: dict[Partition, tuple[int, str]] = {}
         for p in self._assigned():
             position = self._state(*p)["position"]
@@ -385,7 +397,7 @@ class Consumer(ConsumerCore):
                 except Exception:
                     log.exception("a commit callback raised")
             elif error is not None:
-                log.warning("%s", error)
+                say(WARNING, "%s", error, group=self.settings["group_id"])
 
     # --- what has to be done between records
 
@@ -427,7 +439,8 @@ class Consumer(ConsumerCore):
                     try:
                         self.commit()
                     except ClientError as error:
-                        log.warning("group %s: the last commit before a rebalance failed: %s", membership.group, error)
+                        group = membership.group
+                        say(WARNING, "group %s: the last commit before a rebalance failed: %s", group, error, group=group)
                 if self.on_revoke is not None and parts:
                     self.on_revoke(parts)
         finally:
@@ -465,7 +478,9 @@ class Consumer(ConsumerCore):
 
     def _deal_with(self, topic: str, number: int, code: int, offset: int) -> None:
         if code == OFFSET_OUT_OF_RANGE and self.settings["auto_offset_reset"] != "none":
-            log.warning("%s [%d]: offset %d is not there; going on at the %s", topic, number, offset, self.settings["auto_offset_reset"])
+            where = self.settings["auto_offset_reset"]
+            text = "%s [%d]: offset %d is not there; going on at the %s"
+            say(WARNING, text, topic, number, offset, where, topic=topic, partition=number)
             self._reset([(topic, number)])
             return
         what = f"read {topic} [{number}] at offset {offset}"
@@ -491,9 +506,10 @@ class Consumer(ConsumerCore):
         refresh_s = self.settings["metadata_max_age_ms"] / 1000
         due = time.monotonic() + refresh_s
         while True:
-            wanted = self._wait_wanted(max(0.01, min(due - time.monotonic(), 1.0)))
+            wanted = self._wait_wanted(self._reporter.wait_s(max(0.01, min(due - time.monotonic(), 1.0))))
             if wanted < 0:
                 return
+            self._reporter.report()
             try:
                 if wanted & ASK_METADATA or time.monotonic() >= due:
                     due = time.monotonic() + refresh_s
@@ -503,7 +519,7 @@ class Consumer(ConsumerCore):
             except ClientError as error:
                 if self._is_closed:
                     return
-                log.warning("%s: %s", self.settings["client_id"], error)
+                say_seldom(WARNING, "%s: %s", self.settings["client_id"], error, client_id=self.settings["client_id"])
                 time.sleep(self.settings["retry_backoff_ms"] / 1000)
                 self._want_metadata()
 
@@ -527,7 +543,8 @@ class Consumer(ConsumerCore):
                 self._attach(node, *self._cluster.link(node, "Fetch"))
             except ClientError as error:
                 self._unreachable(node)
-                log.warning("%s: broker %d: %s", self.settings["client_id"], node, error)
+                who = self.settings["client_id"]
+                say_seldom(WARNING, "%s: broker %d: %s", who, node, error, client_id=who, broker=node)
 
     # --- the end
 
@@ -556,12 +573,13 @@ class Consumer(ConsumerCore):
                 if wanted:
                     membership.commit(wanted, timeout_s=5.0)
             except ClientError as error:
-                log.warning("the last commit failed: %s", error)
+                say(WARNING, "the last commit failed: %s", error, group=self.settings["group_id"])
         if self._commits is not None:
             self._commits.put(None)
         try:
             self._leave_group()
         finally:
+            self._reporter.report(last=True)
             self._stop()
             self._cluster.close()
             _open.discard(self)

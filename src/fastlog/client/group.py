@@ -11,20 +11,19 @@ does it when its user polls.
     LEFT       the user did not poll for max_poll_interval_ms, or has closed; the next poll joins anew
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from enum import Enum
+from logging import WARNING
 from typing import Any
 
-from fastlog.client.assignors import Partition, by_topic
 from fastlog.client.cluster import COORDINATOR_ERRORS, Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClientTimeoutError, UnreachableError
+from fastlog.client.logs import say, say_seldom
+from fastlog.client.records import Partition, by_topic
 from fastlog.protocol.messages import Message
-
-log = logging.getLogger("fastlog.client")
 
 ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, UNSTABLE, FENCED_MEMBER_EPOCH, STALE_MEMBER_EPOCH = 22, 25, 88, 110, 113
 
@@ -56,6 +55,7 @@ class Membership:
         self.failure: ClientError | None = None
         self.counts: dict[str, int] = {}  # of partitions by topic, as the leader shared them out
         self.polled = time.monotonic()
+        self.pattern: str | None = None  # of topics, for the broker to match (KIP-848)
         self._after_leaving = State.JOINING
         self._again = False  # the subscription has changed while the member was joining
         self._due = 0.0  # the next heartbeat
@@ -175,6 +175,9 @@ class Membership:
         deadline = time.monotonic() + (timeout_s or self.settings["request_timeout_ms"] / 1000)
         while True:
             generation = self.generation
+            if generation < 0 and self._thread is not None:
+                # as nobody's member it could go through, over the commits of those that read the partitions now
+                raise error_for(UNKNOWN_MEMBER_ID, f"commit to group {self.group!r}", "the member is not in the group now; it joins again")
             request = {
                 "group_id": self.group,
                 "generation_id_or_member_epoch": generation,
@@ -241,7 +244,7 @@ class Membership:
                     self._due = time.monotonic() + self._heartbeat_s()
                     self._join()
                 elif time.monotonic() - self.polled > self.settings["max_poll_interval_ms"] / 1000:
-                    log.warning("group %s: no poll for max_poll_interval_ms: the member leaves, its partitions go to others", self.group)
+                    say(WARNING, "group %s: no poll for max_poll_interval_ms: the member leaves", self.group, group=self.group)
                     self._leave()
                     self._say(State.LOST if self.owned else State.LEFT)
                 elif time.monotonic() >= self._due:
@@ -251,7 +254,7 @@ class Membership:
                 if self._stopping:
                     return
                 if error.retriable or isinstance(error, UnreachableError):
-                    log.warning("group %s: %s", self.group, error)
+                    say_seldom(WARNING, "group %s: %s", self.group, error, group=self.group)
                     time.sleep(self.settings["retry_backoff_ms"] / 1000)
                 else:
                     with self._condition:

@@ -7,14 +7,16 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from logging import ERROR, WARNING
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import Deliveries, Delivery, ProducerCore, arrow_array, arrow_chunks, arrow_fields, column, encode_headers, header_rows
-from fastlog.client import config
+from fastlog.client import config, reporting
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
+from fastlog.client.logs import say, say_seldom
 from fastlog.client.records import Headers, RecordMetadata
 from fastlog.client.transactions import GroupMetadata, Transactions
 
@@ -92,6 +94,7 @@ class Producer(ProducerCore):
             "value_serializer": set_["value_serializer"],
             "partition_of": partitioner if callable(partitioner) else None,
         }
+        self._reporter = reporting.of_settings(set_, self.metrics)
         self._start(core, set_["client_id"].encode(), None if ids is None else ids.encode(), RecordMetadata)
         _open.add(self)
         self._control_thread = threading.Thread(target=self._control, name="fastlog-control", daemon=True)
@@ -144,15 +147,17 @@ class Producer(ProducerCore):
         if self._is_closed:
             return
         limit = self.settings["delivery_timeout_ms"] / 1000 if timeout is None else timeout
+        before = self.metrics()["records_failed"]
         try:
-            left = self._flush(limit)
+            self._flush(limit)
         except ClosedError:  # a fork of the process that made it: nothing here is its own
             return
-        before = self.metrics()["records_failed"]
+        self._reporter.report(last=True)
         self._stop()
         lost = self.metrics()["records_failed"] - before
-        if left and lost:
-            log.error("the producer %s was closed with %d records that were not acknowledged", self.settings["client_id"], lost)
+        if lost:
+            who = self.settings["client_id"]
+            say(ERROR, "the producer %s was closed with %d records that were not acknowledged", who, lost, client_id=who, records=lost)
         self._cluster.close()
         _open.discard(self)
         if self._callback_thread is not None and self._callback_thread is not threading.current_thread():
@@ -253,9 +258,10 @@ class Producer(ProducerCore):
         due = time.monotonic() + refresh_s
         producer_id = False
         while True:
-            wanted = self._wait_wanted(max(0.01, min(due - time.monotonic(), 1.0)))
+            wanted = self._wait_wanted(self._reporter.wait_s(max(0.01, min(due - time.monotonic(), 1.0))))
             if wanted < 0:
                 return
+            self._reporter.report()
             try:
                 if wanted & WANT_METADATA or time.monotonic() >= due:
                     due = time.monotonic() + refresh_s
@@ -275,7 +281,7 @@ class Producer(ProducerCore):
                     self._stop()
                     return
                 if not self._is_closed:
-                    log.warning("%s: %s", self.settings["client_id"], error)
+                    say_seldom(WARNING, "%s: %s", self.settings["client_id"], error, client_id=self.settings["client_id"])
                 time.sleep(self.settings["retry_backoff_ms"] / 1000)
 
     def _refresh(self) -> None:
@@ -287,7 +293,7 @@ class Producer(ProducerCore):
                 with self._lock:
                     self._set_topic(name, meta.leaders)
             elif meta.error:
-                log.warning("topic %s: %s", name, error_for(meta.error, "metadata"))
+                say(WARNING, "topic %s: %s", name, error_for(meta.error, "metadata"), topic=name)
         time.sleep(self.settings["retry_backoff_ms"] / 1000 / 4)
 
     def _connect_wanted(self) -> None:
@@ -296,7 +302,8 @@ class Producer(ProducerCore):
                 self._attach(node, *self._cluster.link(node, "Produce"))
             except ClientError as error:
                 self._unreachable(node)
-                log.warning("%s: broker %d: %s", self.settings["client_id"], node, error)
+                who = self.settings["client_id"]
+                say_seldom(WARNING, "%s: broker %d: %s", who, node, error, client_id=who, broker=node)
 
     def _init_producer_id(self) -> None:
         """A producer id for an idempotent producer; one with a transactional id has got it from `init_transactions`."""

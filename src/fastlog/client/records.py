@@ -1,9 +1,11 @@
 """The small types of producer and consumer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None]
+
+Partition: TypeAlias = tuple[str, int]
 
 
 class TopicPartition(NamedTuple):
@@ -11,6 +13,34 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+def checked(given: Iterable[Partition]) -> list[TopicPartition]:
+    """Partitions as a caller names them. Raises TypeError or ValueError for what is none."""
+    made = []
+    for one in given:
+        if not isinstance(one, tuple) or len(one) != 2 or not isinstance(one[0], str) or not isinstance(one[1], int):
+            raise TypeError(f"{one!r}: expected (topic, number of the partition)")
+        if not one[0] or not 0 <= one[1] < 1 << 31:
+            raise ValueError(f"{one!r} can't be a partition")
+        made.append(TopicPartition(*one))
+    return made
+
+
+def checked_offset(offset: int) -> int:
+    if not isinstance(offset, int):
+        raise TypeError(f"offset {offset!r}: expected an integer")
+    if not 0 <= offset < 1 << 63:
+        raise ValueError(f"offset {offset}: expected 0 or more")
+    return offset
+
+
+def by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:
+    """Topic -> numbers."""
+    made: dict[str, list[int]] = {}
+    for topic, number in partitions:
+        made.setdefault(topic, []).append(number)
+    return made
 
 
 class RecordMetadata(NamedTuple):

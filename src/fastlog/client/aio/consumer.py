@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from fastlog._core import Record, RecordBatch, RecordBatches
 from fastlog.client.aio.calls import Calls, Signal
-from fastlog.client.consumer import Consumer, Listener, Partition
+from fastlog.client.consumer import Consumer, Listener
 from fastlog.client.failures import ClientError
-from fastlog.client.records import OffsetAndTimestamp, TopicPartition
+from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition
 from fastlog.client.transactions import GroupMetadata
 
 AsyncListener = Callable[[list[TopicPartition]], Awaitable[object] | object]
