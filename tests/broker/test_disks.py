@@ -377,3 +377,42 @@ def test_a_slow_disk(start_broker: Callable[..., Broker], engine: str, tmp_path:
     wire.close()
     other.close()
     broker.stop()
+
+
+def test_a_disk_that_lies(start_broker: Callable[..., Broker], engine: str) -> None:
+    """A bit that was flipped on the disk: readers of that batch get CORRUPT_MESSAGE and no bytes, others all, and the log says where; with
+    the check turned off for the topic they get what is there."""
+    broker = start_broker(io=engine)
+    wire = Wire(broker.bootstrap)
+    assert wire.create("t")["error_code"] == 0
+    for _ in range(8):
+        assert wire.produce("t", [BODY])["error_code"] == 0
+    wire.close()
+    broker.stop()
+    path = broker.data / "t-0" / f"{0:020}.log"
+    data = bytearray(path.read_bytes())
+    size = len(data) // 8
+    data[3 * size + 30_000] ^= 8
+    path.write_bytes(data)
+    broker.start()
+    wire = Wire(broker.bootstrap)
+
+    def fetch(offset: int) -> tuple[int, bytes]:
+        asked = [{"topic": "t", "partitions": [{"partition": 0, "fetch_offset": offset, "partition_max_bytes": 8 << 20}]}]
+        answer = wire.call("Fetch", 11, replica_id=-1, max_wait_ms=0, min_bytes=0, max_bytes=8 << 20, topics=asked)
+        part = answer["responses"][0]["partitions"][0]
+        return part["error_code"], part["records"] or b""
+
+    assert fetch(0) == (0, bytes(data[: 3 * size]))
+    for _ in range(2):
+        assert fetch(3) == (Error.CORRUPT_MESSAGE, b"")
+    assert fetch(4) == (0, bytes(data[4 * size :]))
+    assert broker.log.count(f"t-0/{0:020}.log: byte {3 * size}: a record batch with a wrong CRC") == 1
+    assert wire.produce("t", [BODY])["error_code"] == 0
+    wanted = {"name": "fastlog.fetch.verify.enable", "config_operation": 0, "value": "false"}
+    resource = {"resource_type": 2, "resource_name": "t", "configs": [wanted]}
+    answer = wire.call("IncrementalAlterConfigs", 1, resources=[resource], validate_only=False)
+    assert answer["responses"][0]["error_code"] == 0
+    assert fetch(3)[1].startswith(bytes(data[3 * size : 4 * size]))
+    wire.close()
+    broker.stop()

@@ -2,7 +2,7 @@
 second one over all segments from the log's start writes what stays into new files beside the old ones. Blocking, for threads that have
 time: it never touches a log in use. `swap` puts the new files in place of the old.
 
-Reading and writing go past the page cache in pieces of a MiB, within a rate. Transactions: records of aborted ones are dropped, by what the
+Reading and writing go past the page cache in pieces of 256 KiB, within a rate. Transactions: records of aborted ones are dropped, by what the
 `.txnindex` files say; a marker stays until no record of its transaction is left, and from then on for delete.retention.ms. The last batch
 of every producer stays, if need be without records, for its sequence; so does the last offset of every new segment, so that each segment
 ends where the next one begins.
@@ -51,7 +51,7 @@ cdef extern from *:
     void fl_store(int *p, int v) nogil
 
 cdef enum:
-    PIECE = 1048576                 # bytes read and written at once
+    PIECE = 262144                  # bytes read and written at once: a producer's write may have to wait for one on the device
     SNAPSHOT_MAX = 1073741824       # bytes of a file that is read whole
     SEGMENT_MAX = 2147483647
     SLICE_NS = 50000000             # slept at once, so that a cancel is seen soon
