@@ -281,6 +281,7 @@ def page(document: dict[str, Any], rows: list[Row]) -> str:
         bars(samples, [row for row in rows if row.unit == "MB/s" and row.kind == "throughput"], "MB_per_s", "MB/s", limits),
         bars(samples, [row for row in rows if row.kind == "read"], "read_MB_per_s", "MB/s", limits),
         bars(samples, [row for row in rows if row.metric == "batches_per_s"], "batches_per_s", "batches/s", limits),
+        "<h2>Burst and sustained (MB/s)</h2>" + table(report.sustained_table(samples, rows)),
         "<h2>CPU of the broker</h2>",
         bars(samples, [row for row in rows if row.unit == "MB/s"], "cpu_s_per_GB", "s per GB", limits),
         bars(samples, [row for row in rows if row.metric == "batches_per_s"], "cpu_us_per_batch", "us per batch", limits),

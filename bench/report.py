@@ -100,6 +100,26 @@ def peers_table(samples: Samples, rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def sustained_table(samples: Samples, rows: list[Row]) -> str:
+    """What a burst makes of throughput rows, and the steady state after it, in Markdown; medians of MB/s."""
+    lines = ["| row | broker | burst | until s | sustained | worst second | whole run | |", "|---|---|--:|--:|--:|--:|--:|---|"]
+    for row in rows:
+        for broker in BROKERS:
+            found = [s for s in samples if s["row"] == row.name and s["broker"] == broker and s.get("sound") and "burst_MB_per_s" in s]
+            if found:
+                lasting = [s for s in found if s["sustained"]]
+
+                def middle_of(key: str, of: list[dict[str, Any]]) -> str:
+                    known = [s[key] for s in of if s.get(key) is not None]
+                    return number(median(known)) if known else "-"
+
+                cells = [middle_of(key, found) for key in ("burst_MB_per_s", "sustained_from_s")]
+                cells += [middle_of("MB_per_s", lasting), middle_of("worst_second_MB_per_s", lasting), middle_of("whole_MB_per_s", found)]
+                note = "" if len(lasting) == len(found) else "burst only: too short, or too little written"
+                lines.append(f"| {row.name} | {broker} | " + " | ".join(cells) + f" | {note} |")
+    return "\n".join(lines)
+
+
 def latency_table(samples: Samples, rows: list[Row]) -> str:
     """Acknowledgement and end-to-end percentiles, medians over the runs, in Markdown; microseconds."""
     points = ("p50_us", "p90_us", "p99_us", "p99.9_us", "max_us")
@@ -144,7 +164,7 @@ def method(document: dict[str, Any]) -> str:
         f"{document['options']['repeats']} pairs a row, {document['options']['seconds']:g} s a run, order AB BA; medians;"
         " ratios are fastlog / Kafka within a pair, with the bootstrap's 95 % interval of their median. CPU:"
         " user and kernel time of the whole broker process. MB are 10^6 bytes of record values."
-        " 'burst': shorter than 30 s, or fewer bytes than memory and prepared space could hold."
+        " 'burst': shorter than 30 s, or fewer bytes than four times what memory and prepared space could hold."
         " Limit: the least of disk, loopback and checksum that bounds the row, measured in the same run."
     )
 
@@ -162,6 +182,7 @@ def markdown(document: dict[str, Any], rows: list[Row]) -> str:
     parts = ["# fastlog beside Apache Kafka", document["made"], method(document), table(samples, rows, document["limits"])]
     if peers := peers_table(samples, rows):
         parts += ["## Beside peers with protocols of their own", peers]
+    parts += ["## Burst and sustained (MB/s)", sustained_table(samples, rows)]
     parts += ["## Latency (us)", latency_table(samples, rows), "## Memory", memory_table(samples, rows)]
     if document["limits"]:
         parts += ["## This machine's limits, same run", limits_table(document["limits"])]

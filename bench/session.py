@@ -78,6 +78,7 @@ class Session:
         self.count = 0
         options.directory.mkdir(parents=True, exist_ok=True)
         self.device = machine.device_of(options.directory)
+        self.aside = options.directory / "aside"  # for what rows start of their own; removed at the end
         self.brokers = [name if isinstance(name, Broker) else self.broker(name) for name in names]
 
     def broker(self, name: str) -> Broker:
@@ -106,6 +107,7 @@ class Session:
         for broker in self.brokers:
             broker.stop()
             broker.wipe()
+        shutil.rmtree(self.aside, ignore_errors=True)
         (self.options.directory / "page-cache.hole").unlink(missing_ok=True)
 
     def generate(self, job: Job, generator: tuple[str, ...] = Broker.generator) -> dict[str, Any]:

@@ -18,8 +18,9 @@ else has kind "own" and measures itself, with what the session offers:
     ROWS = (Row("recovery", "start after a kill, 1,000 partitions", "own", metric="ready_s", unit="s", measure=measure, restarts=True,
                 less_is_better=True, targets=(Target("ready_s", 0.5, at_least=False),)),)
 
-`session.options` has directory, seconds, cores and memory; `machine` what /proc says. Rows name metrics by their units; a sample is one run
-of one broker, and the session repeats it in pairs. Nothing else is to be done: tables, ratios, intervals and bars follow from the fields.
+`session.options` has directory, seconds, cores and memory; `session.aside` is a directory for brokers that a row starts of its own;
+`machine` what /proc says. Rows name metrics by their units; a sample is one run of one broker, and the session repeats it in pairs. Nothing
+else is to be done: tables, ratios, intervals and bars follow from the fields.
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ def program(source: str, *arguments: str) -> Callable[[Session, Row, Broker], di
     return measure
 
 
-def perf_tools(session: Session, broker: Broker) -> Kafka:
+def perf_tools(session: Session) -> Kafka:
     """Where Kafka's jars are and how Java is run: as for the broker, with the logging file of any of its instances."""
-    made = Kafka(session.options.directory / "tools", session.options.load_core)
+    made = Kafka(session.aside / "tools", session.options.load_core)
     made.directory.mkdir(parents=True, exist_ok=True)
     made.write_logging()
     return made
@@ -125,7 +125,7 @@ def java_produce(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
     broker.make_topic(topic, 4, {"retention.ms": "-1"})
     words = f"--topic {topic} --num-records {records} --record-size {RECORD_BYTES} --throughput -1"
     words += f" --producer-props bootstrap.servers={broker.address}"
-    tool = perf_tools(session, broker).java("-Xmx512m", f"org.apache.kafka.tools.ProducerPerformance {words}")
+    tool = perf_tools(session).java("-Xmx512m", f"org.apache.kafka.tools.ProducerPerformance {words}")
 
     def work() -> tuple[int, float, bool]:
         said = pinned(session, tool).strip().splitlines()[-1]
@@ -145,7 +145,7 @@ def java_consume(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
     job = replace(session.job(row, broker, topic, 120, records * RECORD_BYTES), partitions=4, window=8)
     stored = session.generate(job)["batches_acked"] * 64
     words = f"--bootstrap-server {broker.address} --topic {topic} --num-records {stored} --timeout 30000"
-    tool = perf_tools(session, broker).java("-Xmx512m", f"org.apache.kafka.tools.ConsumerPerformance {words}")
+    tool = perf_tools(session).java("-Xmx512m", f"org.apache.kafka.tools.ConsumerPerformance {words}")
 
     def work() -> tuple[int, float, bool]:
         said = pinned(session, tool).strip().splitlines()

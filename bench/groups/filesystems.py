@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bench.brokers import Broker
     from bench.session import Session
 
-IMAGE_BYTES = 6 << 30
-BYTES_MAX = 3 << 30  # of one run
+IMAGE_BYTES = 4 << 30
+BYTES_MAX = 2 << 30  # of one run
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
@@ -43,15 +43,26 @@ def _run(*command: str | Path) -> str:
     return done.stdout.strip()
 
 
+def written_image(directory: Path) -> Path:
+    """A file of which every block was written, so that writing to it owes the file system under it nothing; made once a session."""
+    image = directory / "loop.image"
+    if not image.exists() or image.stat().st_size < IMAGE_BYTES:
+        directory.mkdir(parents=True, exist_ok=True)
+        with image.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, IMAGE_BYTES)
+            piece = bytes(4 << 20)
+            for _ in range(IMAGE_BYTES // len(piece)):
+                file.write(piece)
+            os.fsync(file.fileno())
+    return image
+
+
 @contextlib.contextmanager
 def mounted(directory: Path, kind: str) -> Iterator[Path]:
-    """An empty file system of that kind, in a file whose blocks were written, on a loop device that bypasses the page cache."""
-    image, point = directory / f"{kind}.image", directory / kind
+    """An empty file system of that kind on a loop device that bypasses the page cache."""
+    image, point = written_image(directory), directory / kind
     point.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as undo:
-        undo.callback(image.unlink, missing_ok=True)
-        with image.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, IMAGE_BYTES)
         device = _run("losetup", "--find", "--show", "--direct-io=on", image)
         undo.callback(_run, "losetup", "--detach", device)
         _run(*MAKE[kind], device)
@@ -64,7 +75,7 @@ def measuring(kind: str) -> Callable[[Session, Row, Broker], dict[str, Any]]:
     def measure(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
         """A broker of its own on the new file system, warmed by the lead's load; the session's stays up and idle."""
         session.make_room(IMAGE_BYTES)
-        with mounted(session.options.directory, kind) as point:
+        with mounted(session.aside, kind) as point:
             other = broker.elsewhere(point)
             other.start()
             try:

@@ -142,7 +142,7 @@ def two_cores(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
     options = session.options
     found: dict[str, dict[str, Any]] = {}
     for count, cores in (("one", f"{options.broker_core}"), ("two", f"{options.broker_core},{options.load_core}")):
-        other = Fastlog(options.directory / f"{count}-core", cores, options.fastlog_options, options.memory_bytes)
+        other = Fastlog(session.aside / f"{count}-core", cores, options.fastlog_options, options.memory_bytes)
         other.directory.parent.mkdir(parents=True, exist_ok=True)
         other.start()
         try:

@@ -41,7 +41,8 @@ def document() -> dict[str, Any]:
     samples = []
     for pair, (kafka, ours) in enumerate([(100.0, 900.0), (200.0, 1000.0), (100.0, 700.0)]):
         samples.append(sample("acks1-1", "kafka", pair, MB_per_s=kafka, cpu_s_per_GB=2.0))
-        samples.append(sample("acks1-1", "fastlog", pair, MB_per_s=ours, cpu_s_per_GB=0.4))
+        apart = {"burst_MB_per_s": ours * 2, "whole_MB_per_s": ours + 1, "sustained_from_s": 3.0, "worst_second_MB_per_s": ours / 2}
+        samples.append(sample("acks1-1", "fastlog", pair, MB_per_s=ours, cpu_s_per_GB=0.4, **apart))
     samples.append(sample("acks1-1", "fastlog", 3, MB_per_s=1.0) | {"sound": False})
     buckets = {"ack": LATENCY | {"buckets": [[10_000, 2], [30_000, 1]]}}
     for broker, most in (("kafka", 50), ("fastlog", 400)):
@@ -94,6 +95,13 @@ def test_the_table_has_medians_shares_and_verdicts(document: dict[str, Any]) -> 
         assert expected in line
     missed = report.verdict(document["samples"], next(row for row in groups.ROWS if row.name == "single"))
     assert missed[1] == "not measured; not measured; not measured"
+
+
+def test_burst_and_sustained_have_a_table(document: dict[str, Any]) -> None:
+    assert "| acks1-1 | fastlog | 1,800 | 3 | 900 | 450 | 901 |  |" in report.sustained_table(document["samples"], CHOSEN)
+    for each in document["samples"]:
+        each["sustained"] = False
+    assert "| 1,800 | 3 | - | - | 901 | burst only" in report.sustained_table(document["samples"], CHOSEN)
 
 
 def test_the_page_is_whole_and_needs_nothing_else(document: dict[str, Any]) -> None:
