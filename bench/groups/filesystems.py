@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 IMAGE_BYTES = 4 << 30
 BYTES_MAX = 2 << 30  # of one run
+UNMOUNT_ATTEMPTS = 40
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
@@ -57,6 +59,18 @@ def written_image(directory: Path) -> Path:
     return image
 
 
+def _unmount(point: Path) -> None:
+    """Waits for what a broker that has ended still has open: its last requests in the kernel. Raises OSError when that takes too long."""
+    for attempt in range(UNMOUNT_ATTEMPTS):
+        try:
+            _run("umount", point)
+            return
+        except OSError:
+            if attempt == UNMOUNT_ATTEMPTS - 1:
+                raise
+            time.sleep(0.5)
+
+
 @contextlib.contextmanager
 def mounted(directory: Path, kind: str) -> Iterator[Path]:
     """An empty file system of that kind on a loop device that bypasses the page cache."""
@@ -67,7 +81,7 @@ def mounted(directory: Path, kind: str) -> Iterator[Path]:
         undo.callback(_run, "losetup", "--detach", device)
         _run(*MAKE[kind], device)
         _run("mount", device, point)
-        undo.callback(_run, "umount", point)
+        undo.callback(_unmount, point)
         yield point
 
 
