@@ -2,10 +2,10 @@
 second one over all segments from the log's start writes what stays into new files beside the old ones. Blocking, for threads that have
 time: it never touches a log in use. `swap` puts the new files in place of the old.
 
-Reading and writing go past the page cache in pieces of 256 KiB, within a rate. Transactions: records of aborted ones are dropped, by what the
-`.txnindex` files say; a marker stays until no record of its transaction is left, and from then on for delete.retention.ms. The last batch
-of every producer stays, if need be without records, for its sequence; so does the last offset of every new segment, so that each segment
-ends where the next one begins.
+Reading and writing go past the page cache in pieces of 256 KiB, within a rate. Transactions: records of aborted ones are dropped, by what
+the `.txnindex` files say; a marker stays until no record of its transaction is left, and from then on for delete.retention.ms. The last
+batch of every producer stays, if need be without records, for its sequence; so does the last offset of every new segment, so that each
+segment ends where the next one begins.
 """
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EFBIG, EIO, ENOENT, ENOMEM
