@@ -102,6 +102,7 @@ ROWS = (
         (
             Contender("confluent_kafka", "confluent_kafka"),
             Contender("fastlog.client", "fastlog.client", target=50),
+            Contender("fastlog.client: Producer", "fastlog.client:Producer", target=50),
             Contender("fastlog.client: Producer, Consumer, Admin", "fastlog.client:Producer,Consumer,Admin", target=50),
             Contender("kafka", "kafka"),
             Contender("aiokafka", "aiokafka"),
