@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +13,10 @@ from fastlog.config.keys import Key, Mode
 from fastlog.config.topic import TOPIC_KEYS
 from fastlog.protocol.messages import API_BY_KEY
 
+from . import api
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 COMMAND: Final = "python -m tests.docs.pages"
@@ -204,9 +207,14 @@ def configs() -> str:
     )
 
 
-PAGES: Final = {"protocol.md": protocol, "configs.md": configs}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "protocol.md": protocol,
+    "configs.md": configs,
+    **{f"api/{name}.md": partial(api.page, name) for name in api.CONTENTS},
+}
 
 
 if __name__ == "__main__":
+    (DOCS / "api").mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), "utf-8")
