@@ -27,6 +27,7 @@ from fastlog.client import (
 from fastlog.client.aio.calls import THREADS
 from tests.support.process import free_port
 
+pytestmark = pytest.mark.one_engine
 LIMIT_S = 45
 
 

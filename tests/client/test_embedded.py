@@ -11,7 +11,18 @@ from fastlog.client import Admin
 from fastlog.embedding import EmbeddedBrokerError
 
 TEST = """
+import confluent_kafka
 from fastlog.client import Consumer, Producer
+
+def test_another_client(fastlog_broker, fastlog_topic):
+    producer = confluent_kafka.Producer({"bootstrap.servers": fastlog_broker.bootstrap_servers})
+    producer.produce(fastlog_topic, b"a fig")
+    assert producer.flush(20) == 0
+    settings = {"group.id": "billing", "auto.offset.reset": "earliest"}
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": fastlog_broker.bootstrap_servers, **settings})
+    consumer.subscribe([fastlog_topic])
+    assert consumer.poll(30).value() == b"a fig"
+    consumer.close()
 
 def test_orders(fastlog_broker, fastlog_topic):
     with Producer(bootstrap_servers=fastlog_broker.bootstrap_servers) as producer:

@@ -6,9 +6,12 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web as server
 
 from examples import analysis, exactly_once, store, web
+
+pytestmark = pytest.mark.one_engine
 
 
 def test_store(bootstrap: str) -> None:
