@@ -19,12 +19,13 @@ def test_store(bootstrap: str) -> None:
     made = store.main(bootstrap, purchases)
     assert sum(10_000 - left for left in made.stock.values()) > purchases
     assert sum(made.paid.values()) == sum((10_000 - made.stock[item]) * price for item, price in store.PRICES.items())
-    assert made.parcels.total() == purchases
+    assert made.parcels.total() >= purchases, "at least once: a member that was thrown out leaves some to be done again"
     assert made.points.total() > 0
     handled = Counter[str]()
     for service in made.services:
         handled[service.name] += service.handled
-    assert handled == dict.fromkeys(("inventory", "payment", "shipping", "loyalty"), purchases)
+    assert set(handled) == {"inventory", "payment", "shipping", "loyalty"}
+    assert min(handled.values()) >= purchases
 
 
 def test_exactly_once(bootstrap: str) -> None:
