@@ -1,10 +1,10 @@
-"""docs/api/: the client's classes from their sources, signatures as they are written there and docstrings as Python has them."""
+"""docs/api/: the client's classes, signatures and docstrings, from the sources alone: nothing is imported or need be built."""
 
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,15 +16,15 @@ COMMAND: Final = "python -m tests.docs.pages"
 SOURCE: Final = Path(__file__).parents[2] / "src"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-# What each page has: MODULE:NAME, in this order.
+# What each page has: MODULE:NAME, in this order; without a module, of whichever compiled one has it.
 CONTENTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "producer": (
         "The producer",
         "Sending records; [client.md](../client.md) is the introduction.",
         (
             "fastlog.client.producer:Producer",
-            "fastlog.native.clientproducer:Delivery",
-            "fastlog.native.clientproducer:Deliveries",
+            ":Delivery",
+            ":Deliveries",
             "fastlog.client.records:RecordMetadata",
         ),
     ),
@@ -33,9 +33,9 @@ CONTENTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Reading records; [client.md](../client.md) is the introduction.",
         (
             "fastlog.client.consumer:Consumer",
-            "fastlog.native.clientrecords:Record",
-            "fastlog.native.clientrecords:RecordBatch",
-            "fastlog.native.clientrecords:RecordBatches",
+            ":Record",
+            ":RecordBatch",
+            ":RecordBatches",
             "fastlog.client.records:TopicPartition",
             "fastlog.client.records:OffsetAndTimestamp",
             "fastlog.client.transactions:GroupMetadata",
@@ -62,11 +62,40 @@ def _source(module: str) -> tuple[list[str], dict[str, ast.stmt]]:
     return text.splitlines(), dict(defined)
 
 
-def _doc(found: object, name: str) -> str:
-    """Compiled functions' docstrings begin with a signature of their own, which is left out."""
-    text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
-    first, _, rest = text.partition("\n")
-    return inspect.cleandoc(rest) if f"{name}(" in first and first.split("(")[0].split(".")[-1] == name else text
+@cache
+def _stub(name: str) -> str:
+    """The compiled module that has a class; "" where none has."""
+    for path in sorted((SOURCE / "fastlog/native").glob("client*.pyi")):
+        module = f"fastlog.native.{path.stem}"
+        if name in _source(module)[1]:
+            return module
+    return ""
+
+
+@cache
+def _compiled(module: str) -> dict[str, str]:
+    """Docstrings by CLASS or CLASS.NAME, of a compiled module's source."""
+    path = SOURCE.joinpath(*module.split(".")).with_suffix(".pyx")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    made: dict[str, str] = {}
+    owner = ""
+    for at, line in enumerate(lines):
+        found = re.match(r"(?:cdef )?class (\w+)|    def (\w+)\(|(?:cdef|cpdef|def) ", line)
+        if found is None:
+            continue
+        if found[2] is None:
+            owner = found[1] or ""
+        head = next(i for i in range(at, len(lines)) if lines[i].endswith(":"))
+        rest = "\n".join(lines[head + 1 :]).lstrip()
+        if owner and rest.startswith('"""'):
+            made[f"{owner}.{found[2]}" if found[2] else owner] = inspect.cleandoc(rest[3 : rest.index('"""', 3)])
+    return made
+
+
+def _doc(module: str, node: ast.ClassDef | Function, owner: str = "") -> str:
+    if (said := ast.get_docstring(node)) is not None:
+        return said
+    return _compiled(module).get(f"{owner}.{node.name}" if owner else node.name, "")
 
 
 def _signature(node: Function, *, method: bool, coroutine: bool) -> str:
@@ -89,46 +118,45 @@ def _is(node: Function, decorator: str) -> bool:
     return any(ast.unparse(d).endswith(decorator) for d in node.decorator_list)
 
 
-def _class(module: str, node: ast.ClassDef, found: type) -> Iterator[str]:
-    yield from (f"## {node.name}", "", _doc(found, node.name), "")
+def _class(module: str, node: ast.ClassDef) -> Iterator[str]:
+    yield from (f"## {node.name}", "", _doc(module, node), "")
     attributes: list[str] = []
-    methods: list[tuple[Function, bool]] = []
-    for base in reversed(found.__mro__):
-        if not base.__module__.startswith("fastlog."):
-            continue
-        lines, defined = _source(base.__module__)
-        body = defined.get(base.__name__)
+    methods: list[tuple[str, str, Function, bool]] = []
+    bases = [(_stub(ast.unparse(b)), ast.unparse(b)) for b in node.bases]
+    for where, name in [*((m, n) for m, n in bases if m), (module, node.name)]:
+        lines, defined = _source(where)
+        body = defined[name]
         for item in body.body if isinstance(body, ast.ClassDef) else ():
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and not item.target.id.startswith("_"):
                 comment = lines[item.lineno - 1].partition("  # ")[2]
                 attributes.append(f"- `{item.target.id}: {ast.unparse(item.annotation)}`{f': {comment}' if comment else ''}")
             elif isinstance(item, Function) and _is(item, "property") and not item.name.startswith("_"):
-                said = " ".join(_doc(getattr(found, item.name), item.name).split())
+                said = " ".join(_doc(where, item, name).split())
                 returns = ast.unparse(item.returns) if item.returns is not None else ""
                 attributes.append(f"- `{item.name}: {returns}`{f': {said}' if said else ''}")
             elif isinstance(item, Function) and not item.name.startswith("_") and not _is(item, "overload"):
-                methods = [(n, c) for n, c in methods if n.name != item.name]
-                methods.append((item, isinstance(item, ast.AsyncFunctionDef)))
+                methods = [m for m in methods if m[2].name != item.name]
+                methods.append((where, name, item, isinstance(item, ast.AsyncFunctionDef)))
             elif isinstance(item, ast.Assign) and ast.unparse(item.value).startswith("_awaited("):
-                other = _source("fastlog.client.admin")[1]["Admin"]
+                admin = "fastlog.client.admin"
+                other = _source(admin)[1]["Admin"]
                 assert isinstance(other, ast.ClassDef)
-                name = ast.unparse(item.value).partition(".")[2].rstrip(")")
-                methods += [(n, True) for n in other.body if isinstance(n, ast.FunctionDef) and n.name == name]
+                call = ast.unparse(item.value).partition(".")[2].rstrip(")")
+                methods += [(admin, "Admin", n, True) for n in other.body if isinstance(n, ast.FunctionDef) and n.name == call]
     yield from [*attributes, ""] if attributes else ()
-    for method, coroutine in methods:
+    for where, name, method, coroutine in methods:
         yield from (f"### {node.name}.{method.name}", "", "```python", _signature(method, method=True, coroutine=coroutine), "```", "")
-        if said := _doc(getattr(found, method.name), method.name):
+        if said := _doc(where, method, name):
             yield from (said, "")
 
 
 def _entry(module: str, name: str) -> Iterator[str]:
     node = _source(module)[1][name]
-    found = getattr(importlib.import_module(module), name)
     if isinstance(node, ast.ClassDef):
-        yield from _class(module, node, found)
+        yield from _class(module, node)
     elif isinstance(node, ast.FunctionDef):
-        fixture = _is(node, "fixture") or _is(node, ")")
-        call = name if module.endswith("pytest_plugin") and fixture else _signature(node, method=False, coroutine=False)
+        fixture = module.endswith("pytest_plugin")
+        call = name if fixture else _signature(node, method=False, coroutine=False)
         yield from (f"## {name}", "", "```python", call, "```", "", ast.get_docstring(node) or "", "")
 
 
@@ -148,6 +176,7 @@ def page(name: str) -> str:
     lines = [f"# {title}", "", said, "", f"Made from the code's docstrings by `{COMMAND}`; a test holds it to them.", ""]
     for entry in contents:
         module, _, what = entry.partition(":")
+        module = module or _stub(what)
         for each in _source(module)[1] if what == "*" else (what,):
             lines += _entry(module, each)
     if name == "errors":
