@@ -177,6 +177,7 @@ class Fastlog(Broker):
     def command(self) -> list[str]:
         memory = ["--memory", str(self.memory_bytes)] if self.memory_bytes else []
         where = ["--data", str(self.directory), "--listen", self.address, "--cores", str(self.core)]
+        where += ["--set", "group.initial.rebalance.delay.ms=0"]  # as Kafka below
         return [*self.words(), "serve", *where, *memory, "--set", f"{RETENTION_LOOK}={RETENTION_LOOK_MS}", *self.options]
 
     def holds(self, row: Row, memory_bytes: int) -> int:
