@@ -89,7 +89,7 @@ class Membership:
         """The user is there: joins where the member is not, or has left."""
         self.polled = time.monotonic()
         with self._condition:
-            if self.failure is not None:
+            if self.failure is not None and self.state is not State.LOST:  # the consumer lets go of what was lost first
                 failure, self.failure = self.failure, None
                 raise failure
             if self.state is State.LEFT and not self._stopping:
