@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +143,72 @@ def test_a_log_that_can_not_be_opened_says_why(bench: Bench) -> None:
     bench.tape.fault = None
     bench.log = bench.store.open(bench.path, **SETTINGS)
     check(bench.log, bench.expected)
+
+
+def written(log: LocalLog, store: LocalStore) -> None:
+    """A record of acks=1, which is written, and not flushed, when this returns."""
+    assert log.append(batch(1, 3000), 1).error == 0
+    store.run(0.0)
+
+
+def test_a_failed_flush_takes_what_was_not_flushed_there_offline(bench: Bench, tmp_path: Path) -> None:
+    """Whose flush it was does not matter: the disk may have dropped whatever was in its cache. What was durable before goes on."""
+    unflushed, stable = (bench.store.open(tmp_path / name, **SETTINGS) for name in ("u-0", "s-0"))
+    assert stable.append(batch(1, 3000), -1).error == 0
+    written(unflushed, bench.store)
+    assert bench.append(1) == 0
+    bench.fail("flush", errno.EIO, times=1)
+    with pytest.raises(LogError):
+        bench.log.flush()
+    bench.store.run(0.0)
+    assert [log.positions.offline for log in (bench.log, unflushed, stable)] == [STORAGE_ERROR, STORAGE_ERROR, 0]
+    assert stable.append(batch(1, 3000), -1).error == 0
+    bench.again()
+    back = bench.store.open(tmp_path / "u-0", **SETTINGS)
+    assert back.append(batch(1, 3000), -1).error == 0
+
+
+def test_no_later_flush_vouches_for_what_an_earlier_one_lost(bench: Bench, tmp_path: Path) -> None:
+    other = bench.store.open(tmp_path / "u-0", **SETTINGS)
+    written(other, bench.store)
+    assert bench.append(1) == 0
+    bench.fail("flush", errno.EIO, times=1)
+    with pytest.raises(LogError):
+        bench.log.flush()
+    with pytest.raises(LogError):
+        other.flush()
+
+
+def test_a_full_disk_is_no_failed_flush(bench: Bench, tmp_path: Path) -> None:
+    other = bench.store.open(tmp_path / "u-0", **SETTINGS)
+    written(other, bench.store)
+    assert bench.append(1) == 0
+    bench.fail("flush", errno.ENOSPC, times=1)
+    with pytest.raises(LogError):
+        bench.log.flush()
+    other.flush()
+    assert other.positions.offline == 0
+
+
+def test_a_failed_flush_reaches_all_shards(engine: str, tmp_path: Path) -> None:
+    """Each shard has a store of its own; another's failure wakes it. A flush of the calls that block fails here, on real engines."""
+    tape = Tape(random.Random(4).randrange)
+    tape.take_over()
+    stores = [LocalStore(engine=engine, memory=2 << 20, shard=shard) for shard in range(2)]
+    try:
+        first, second = (store.open(tmp_path / f"t-{i}", **SETTINGS) for i, store in enumerate(stores))
+        for log, store in zip((first, second), stores, strict=True):
+            written(log, store)
+        tape.fault = lambda what, _: errno.EIO if what == "flush" else 0
+        first.submit(batch(1, 20_000), 1)
+        first.submit(batch(1, 20_000), 1)  # the next segment
+        deadline = time.monotonic() + 30
+        while not (first.positions.offline and second.positions.offline) and time.monotonic() < deadline:
+            for store in stores:
+                store.run(0.01)
+        assert (first.positions.offline, second.positions.offline) == (STORAGE_ERROR, STORAGE_ERROR)
+    finally:
+        tape.fault = None
+        for store in stores:
+            store.crash()
+        tape.give_back()

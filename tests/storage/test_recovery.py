@@ -337,9 +337,46 @@ def test_copies_of_every_prefix(open_store: Callable[..., LocalStore], tmp_path:
     store = open_store()
     for cut in range(0, len(whole), 7):
         path = tmp_path / f"c-{cut}"
-        shutil.copytree(tmp_path / "t-0", path)
+        shutil.copytree(tmp_path / "t-0", path, ignore=shutil.ignore_patterns("*.snapshot"))
         (path / f"{0:020}.log").write_bytes(whole[:cut])
         log = store.open(path, partition=cut, clean=cut % 2 == 0)
         assert log.positions.log_end == sum(end <= cut for end in ends)
         log.close()
     store.close()
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_log_that_lost_what_was_durable_is_not_opened(open_store: Callable[..., LocalStore], tmp_path: Path, clean: bool) -> None:
+    """Somebody removed a segment from the middle, or cut the last one: nothing behind it is dropped, and the reason is named."""
+    store = open_store()
+    log = store.open(tmp_path / "t-0", segment_bytes=30_000)
+    for _ in range(40):
+        log.append(batch(1, 3000))
+    store.close()
+    middle = sorted((tmp_path / "t-0").glob("*.log"))[2]
+    for file in (tmp_path / "t-0").glob(f"{middle.stem}.*"):
+        file.unlink()
+    last = max((tmp_path / "t-0").glob("*.log"))
+    last.write_bytes(last.read_bytes()[:-100])
+    (tmp_path / "t-0" / middle.name).with_suffix(".index").unlink(missing_ok=True)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "t-0").iterdir()}
+    store = open_store()
+    with pytest.raises(LogError, match=r"was stored durably up to 40: a segment is missing or damaged.*fastlog log repair"):
+        store.open(tmp_path / "t-0", segment_bytes=30_000, clean=clean)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "t-0").iterdir()} == before
+
+
+def test_a_segment_gone_from_the_middle_hides_nothing_behind_it(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    store = open_store()
+    log = store.open(tmp_path / "t-0", segment_bytes=30_000)
+    for _ in range(40):
+        log.append(batch(1, 3000))
+    store.close()
+    for file in sorted((tmp_path / "t-0").glob("*.snapshot"))[:-1]:
+        file.unlink()
+    middle = sorted((tmp_path / "t-0").glob("*.log"))[2]
+    for file in (tmp_path / "t-0").glob(f"{middle.stem}.*"):
+        file.unlink()
+    store = open_store()
+    with pytest.raises(LogError, match=rf"breaks off at offset {int(middle.stem)} .no segment goes on there."):
+        store.open(tmp_path / "t-0", segment_bytes=30_000)

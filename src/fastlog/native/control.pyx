@@ -11,6 +11,7 @@ from fastlog.native.checkpoint cimport checkpoint_drop
 from fastlog.native.files cimport (
     PATH_MAX_, dir_remove, dir_sync, file_close, file_rename, file_trim, file_unlink, path_join, path_of,
 )
+from fastlog.native.flaws cimport flaws_device, flaws_of
 from fastlog.native.index cimport index_seal
 from fastlog.native.log cimport (
     CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FAIL, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL,
@@ -137,6 +138,8 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
         seg.roll_jitter_ms = <int64_t> (<uint64_t> s.now_ns % <uint64_t> log.settings.segment_jitter_ms)
     log.active = seg
     log.write_segment = seg
+    log.device = flaws_device(seg.fd)
+    log.flaws = flaws_of(log.device)
     log.producers = r.producers
     s.producers_n += log.producers.count
     log.partial = r.partial

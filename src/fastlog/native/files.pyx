@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport rename as k_rename, snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport strcmp, strcpy, strlen, strrchr
+from fastlog.native.flaws cimport flaws_note_file
 
 cdef extern from *:
     """
@@ -210,21 +211,31 @@ cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t
         to = least
 
 
+cdef int unflushed(int fd) noexcept nogil:
+    """The errno of a flush that failed, which concerns all that is on its device."""
+    cdef int err = errno
+    flaws_note_file(fd, err)
+    return err
+
+
+cdef int file_sync_whole(int fd) noexcept nogil:
+    return 0 if file_calls.fsync(fd) == 0 else unflushed(fd)
+
+
 cdef int file_sync(int fd) noexcept nogil:
-    return 0 if file_calls.fdatasync(fd) == 0 else errno
+    return 0 if file_calls.fdatasync(fd) == 0 else unflushed(fd)
 
 
 cdef int file_trim(int fd, int64_t size) noexcept nogil:
-    return 0 if file_calls.ftruncate(fd, size) == 0 and file_calls.fsync(fd) == 0 else errno
+    return file_sync_whole(fd) if file_calls.ftruncate(fd, size) == 0 else errno
 
 
 cdef int dir_sync(const char *path) noexcept nogil:
     cdef int fd = file_calls.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-    cdef int err = 0
+    cdef int err
     if fd < 0:
         return errno
-    if file_calls.fsync(fd) != 0:
-        err = errno
+    err = file_sync_whole(fd)
     file_calls.close(fd)
     return err
 
@@ -240,8 +251,8 @@ cdef int file_put(const char *dir, const char *name, const void *data, size_t n)
     if fd < 0:
         return errno
     err = file_write(fd, data, n, 0)
-    if not err and file_calls.fsync(fd) != 0:
-        err = errno
+    if not err:
+        err = file_sync_whole(fd)
     file_calls.close(fd)
     if not err and file_calls.rename(beside, path) != 0:
         err = errno
@@ -258,8 +269,8 @@ cdef int file_put_at(const char *path, const void *data, size_t n, int64_t at) n
     err = file_write(fd, data, n, at)
     if not err and file_calls.ftruncate(fd, at + <int64_t> n) != 0:
         err = errno
-    if not err and file_calls.fsync(fd) != 0:
-        err = errno
+    if not err:
+        err = file_sync_whole(fd)
     file_calls.close(fd)
     return err
 

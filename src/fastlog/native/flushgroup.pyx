@@ -1,8 +1,8 @@
 """One flush for many. See flushgroup.pxd."""
-from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strlen, strrchr
 from fastlog.native.files cimport PATH_MAX_, file_close
+from fastlog.native.flaws cimport flaws_note
 from fastlog.native.ring cimport Op, ring_fdatasync
 from fastlog.native.store cimport FlushGroup, LogState, StoreState, Write
 
@@ -10,16 +10,7 @@ cdef extern from *:
     """
     #include <fcntl.h>
     #include <stdint.h>
-    #include <sys/stat.h>
     #include <unistd.h>
-    static int fl_device(int fd, uint64_t *dev)
-    {
-        struct stat st;
-        if (fstat(fd, &st))
-            return -1;
-        *dev = (uint64_t) st.st_dev;
-        return 0;
-    }
     /* A file without a name, with one block. */
     static int fl_nameless(const char *dir)
     {
@@ -32,7 +23,6 @@ cdef extern from *:
         return fd;
     }
     """
-    int fl_device(int fd, uint64_t *dev) nogil
     int fl_nameless(const char *dir) nogil
 
 cdef enum:
@@ -45,13 +35,12 @@ cdef FlushGroup *flushgroup_of(LogState *log) noexcept nogil:
     cdef char parent[PATH_MAX_]
     cdef char *slash
     cdef size_t n = strlen(log.path)
-    cdef uint64_t dev
     if log.group_known:
         return log.group
     log.group_known = True
-    if not s.config.flush_group or not log.active.direct or n >= PATH_MAX_ or fl_device(log.active.fd, &dev) != 0:
+    if not s.config.flush_group or not log.active.direct or n >= PATH_MAX_ or log.device == 0:
         return NULL
-    while group != NULL and group.dev != dev:
+    while group != NULL and group.dev != log.device:
         group = group.next
     if group == NULL:
         memcpy(parent, log.path, n + 1)
@@ -62,7 +51,7 @@ cdef FlushGroup *flushgroup_of(LogState *log) noexcept nogil:
         group = <FlushGroup *> calloc(1, sizeof(FlushGroup))
         if group == NULL:
             return NULL
-        group.dev = dev
+        group.dev = log.device
         group.store = s
         group.fd = fl_nameless(parent)
         group.next = s.groups
@@ -88,6 +77,8 @@ cdef void flushed(Op *op) noexcept nogil:
     group.covered = NULL
     group.busy = False
     group.store.stats.flushes += 1
+    if op.res < 0:
+        flaws_note(group.dev, -op.res)
     while w != NULL:
         following = w.next
         group.store.write_flushed(w, -op.res if op.res < 0 else 0)

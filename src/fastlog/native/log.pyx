@@ -6,8 +6,10 @@ from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_park
 from fastlog.native.arena cimport arena_close, arena_open
 from fastlog.native.checkpoint cimport checkpoint_step
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
+from fastlog.native.flaws cimport flaws_count, flaws_listen, flaws_unlisten
 from fastlog.native.flushgroup cimport flushgroups_free, flushgroups_step
 from fastlog.native.producers cimport producers_expire, producers_in_txn
+from fastlog.native.promise cimport promise_doubt
 from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
 from fastlog.native.relics cimport RelicSet, relicset_drop, relicset_open
 from fastlog.native.slab cimport slab_free
@@ -101,6 +103,8 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
         s.config.producer_expires_ms = PRODUCER_EXPIRES_MS
     expire_later(s, clock_ns())
     s.write_flushed = write_ended
+    s.flaws_seen = flaws_count()
+    flaws_listen(config.ring)
     s.dirty_max = <int64_t> (config.memory // 4)
     s.open_max = <int32_t> (fl_open_files() // OPEN_SEGMENTS_SHARE)
     if s.open_max < OPEN_SEGMENTS_MIN:
@@ -114,6 +118,7 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
 
 
 cdef void release(StoreState *s, bint leave) noexcept nogil:
+    flaws_unlisten(s.config.ring)
     flushgroups_free(s)
     loads_free(s)
     writes_free(s)
@@ -250,6 +255,8 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
         if s.starved != NULL:
             reads_unstarve(s)
     timers_run(&s.timers, now_ns)
+    if flaws_count() != s.flaws_seen:
+        promise_doubt(s)
     if now_ns >= s.expire_after:
         expire(s)
     last = s.ready_last

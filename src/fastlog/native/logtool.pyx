@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from fastlog.native.batch cimport PEEK_OK, BatchInfo, batch_peek
+from fastlog.native.flaws cimport flaws_unlisten
 from fastlog.native.log cimport (
     CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL, CTL_SETTINGS,
     CTL_SWAP, Append, LogCtl, LogOpen, LogSettings, Partition, Pin, Read, Relics, Store, StoreConfig, StoreStats, TimeQuery, Watch,
@@ -259,6 +260,7 @@ cdef class LocalStore:
             pool_close(self.pool)
             self.pool = NULL
         if self.ring != NULL:
+            flaws_unlisten(self.ring)
             ring_close(self.ring)
             self.ring = NULL
         if self.store != NULL:

@@ -1,7 +1,7 @@
 """What a log has promised: appends that wait for their bytes to be written or durable, the high watermark that follows, and failure."""
 from libc.stdint cimport int16_t, int64_t
 from fastlog.native.log cimport Append
-from fastlog.native.store cimport LogState
+from fastlog.native.store cimport LogState, StoreState
 
 # Fills an append's answer and calls done.
 cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_offset) noexcept nogil
@@ -18,3 +18,6 @@ cdef void promise_keep(LogState *log) noexcept nogil
 cdef void parked_fail(LogState *log, int16_t error) noexcept nogil
 # A write, a flush or what they rest on failed: the log goes offline, all that waits fails. Nothing is retried.
 cdef void log_fail(LogState *log, const char *what, int error) noexcept nogil
+# Looks for flushes that failed since it last looked, before anything is taken for durable: logs on such a device with bytes written, or
+# being written, and not flushed go offline.
+cdef void promise_doubt(StoreState *s) noexcept nogil

@@ -1,12 +1,14 @@
 """What a log has promised. See promise.pxd."""
+from libc.errno cimport EIO
 from libc.stdint cimport int16_t, int64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport free
 from libc.string cimport strerror
+from fastlog.native.flaws cimport flaws_count, flaws_of
 from fastlog.native.log cimport Append, Partition, position_set
 from fastlog.native.plant cimport PLANT_EARLY_DUPLICATE, planted
 from fastlog.native.producers cimport Producer
-from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, log_moved, log_ready
+from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, StoreState, log_moved, log_ready
 
 
 cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_offset) noexcept nogil:
@@ -168,3 +170,16 @@ cdef void log_fail(LogState *log, const char *what, int error) noexcept nogil:
     fail_list(log, pending, KAFKA_STORAGE_ERROR)
     fail_list(log, repeats, KAFKA_STORAGE_ERROR)
     parked_fail(log, KAFKA_STORAGE_ERROR)
+
+
+cdef void promise_doubt(StoreState *s) noexcept nogil:
+    cdef LogState *log = s.logs
+    cdef int64_t failed
+    s.flaws_seen = flaws_count()
+    while log != NULL:
+        failed = flaws_of(log.device)
+        if failed != log.flaws:
+            log.flaws = failed
+            if log.writing or log.durable < log.written:
+                log_fail(log, "a flush of its disk", EIO)
+        log = log.all_next

@@ -490,6 +490,38 @@ cdef int checkpoint(Recovery *r, Listing *l, int fd, int64_t size, int64_t base,
     return 0
 
 
+cdef bint snapshot_valid(const Recovery *r, int64_t offset) noexcept nogil:
+    cdef char path[PATH_MAX_]
+    cdef Producers found
+    cdef uint8_t *data = NULL
+    cdef size_t n = 0
+    cdef bint valid
+    producers_init(&found)
+    path_of(path, r.path, offset, ".snapshot")
+    valid = file_get(path, SNAPSHOT_MAX, &data, &n) == 0 and producers_load(&found, data, n) == 0
+    free(data)
+    producers_free(&found)
+    return valid
+
+
+cdef int check_durable(Recovery *r, const Listing *l, int64_t offset, const char *why) noexcept nogil:
+    """Fails where the log would end before a producer snapshot. One is written when all before it is durable: no crash takes that away, so
+    a segment was removed, or is damaged, and what comes after it must not be cut.
+    """
+    cdef int32_t i = l.snapshots.n - 1
+    while i >= 0 and l.snapshots.at[i] > offset and not snapshot_valid(r, l.snapshots.at[i]):
+        i -= 1
+    if i < 0 or l.snapshots.at[i] <= offset:
+        return 0
+    if why == NULL:
+        why = "no segment goes on there"
+    r.error = STORAGE
+    snprintf(r.why, sizeof(r.why), "the log breaks off at offset %lld (%s), but was stored durably up to %lld: a segment is missing or "
+             "damaged. Nothing was changed; restore the files, or see `fastlog log repair`", <long long> offset, why,
+             <long long> l.snapshots.at[i])
+    return -1
+
+
 cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
     """Searches for the end of the log. See the head of recovery.pxd."""
     cdef char path[PATH_MAX_]
@@ -560,6 +592,8 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
                     r.segments[i + 1].base_offset = offset
                     path_of(path, r.path, l.logs.at[i], ".log")
         k = how == 0 and i + 1 < l.logs.n and l.logs.at[i + 1] == offset and s.at > 0
+        if how == 0 and not k:
+            how = check_durable(r, l, offset, s.why)
         if how == 0:
             how = close_scanned(r, path, fd, size, &s, not k)
         if how < 0:

@@ -598,10 +598,14 @@ cdef void remove_run(Job *job) noexcept nogil:
 
 cdef void remove_done(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
-    j.log.jobs -= 1
-    log_ready(j.log)
+    cdef LogState *log = j.log
+    log.jobs -= 1
+    log.removing = j.error != 0         # then none is removed any more: a newer one that is gone would leave a hole
+    log_ready(log)
     free(j.data)
     free(j)
+    if not log.removing and not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
+        segments_remove_below(log, log.part.at.log_start)
 
 
 cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil:
@@ -619,6 +623,8 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
     cdef int64_t bytes = 0
     cdef int32_t n = 0
     cdef int32_t i
+    if log.removing:
+        return
     while n + 1 < log.segments_n and log.segments[n + 1].base_offset <= offset and log.segments[n].sealed and \
             not log.segments[n].swapping:
         n += 1
@@ -641,6 +647,7 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
         segment_drop(s, seg)
     memmove(log.segments, log.segments + n, <size_t> (log.segments_n - n) * sizeof(Segment *))
     log.segments_n -= n
+    log.removing = True
     position_set(&log.part.at.bytes, log.part.at.bytes - bytes)
     log.jobs += 1
     work_submit(s.config.pool, s.config.home, &j.job, WORK_LATER)

@@ -175,6 +175,8 @@ cdef struct LogState:
     # writing
     Segment *write_segment          # the oldest with unwritten bytes, or the active one
     bint writing                    # a write or a flush is under way
+    uint64_t device                 # that it lies on
+    int64_t flaws                   # flushes of it that had failed when the log was opened, or was last looked at
     FlushGroup *group               # of its device, or NULL, once that is known
     bint group_known
     int64_t unflushed               # messages since the last flush
@@ -198,6 +200,7 @@ cdef struct LogState:
     TimeQuery *queries              # waiting for an opening or a look-up
     bint times_busy                 # largest timestamps of rolled segments are being looked up
     bint times_known
+    bint removing                   # a job removes the oldest segments, or one failed to
     Segment *sealing_segment        # a job is at it: segments are sealed one after the other, oldest first
     LogCtl *controls
     Sequence sequences[4]
@@ -315,6 +318,7 @@ cdef struct StoreState:
     uint64_t producers_n
     int64_t expire_after            # ns: producers are looked through then
     FlushGroup *groups
+    int64_t flaws_seen              # flushes that had failed, on any device, when the logs were last looked at
     void (*write_flushed)(Write *w, int error) noexcept nogil
     int32_t searches                # time queries that read
     TimeQuery *search_line

@@ -8,8 +8,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from fastlog.native.arena cimport BLOCK, CHUNK, Chunk, arena_find, arena_settle, chunk_published_written
+from fastlog.native.flaws cimport flaws_count, flaws_note
 from fastlog.native.flushgroup cimport flushgroup_join, flushgroup_of, flushgroup_pays
-from fastlog.native.promise cimport log_fail, promise_keep
+from fastlog.native.promise cimport log_fail, promise_doubt, promise_keep
 from fastlog.native.ring cimport Op, ring_fdatasync, ring_writev
 from fastlog.native.segment cimport segment_seal
 from fastlog.native.store cimport (
@@ -132,6 +133,10 @@ cdef void write_ended(Write *w, int error) noexcept nogil:
     cdef LogState *log = w.log
     cdef StoreState *s = log.store
     cdef int64_t moved
+    if error and w.durable:             # its own flush may be what failed
+        flaws_note(log.device, error)
+    elif flaws_count() != s.flaws_seen:
+        promise_doubt(s)
     log.writing = False
     w.segment.users -= 1
     if w.counted:
@@ -182,12 +187,15 @@ cdef void write_done(Op *op) noexcept nogil:
 cdef void flush_done(Op *op) noexcept nogil:
     cdef Write *w = <Write *> op
     cdef LogState *log = w.log
+    if flaws_count() != log.store.flaws_seen:
+        promise_doubt(log.store)
     log.writing = False
     w.segment.users -= 1
     log_ready(log)
     log.store.stats.flushes += 1
     if op.res < 0:
         log_fail(log, "a flush", -op.res)
+        flaws_note(log.device, -op.res)
     elif not log.part.at.offline:
         log.durable = w.covers
         log.unflushed = 0

@@ -4,8 +4,8 @@ A write that was not flushed is there, or not, or in part, torn between sectors 
 one lies over it. A flush of a file covers the writes to it that had ended when the flush began, and the file's size. A durable write
 (RWF_DSYNC) covers itself and the size that it needs. A flush of some other file of the device covers the bytes of blocks that were
 durable once before, as no metadata is owed for them. Sizes, truncations, and the names in a directory that was not flushed since, are
-there or not, each on its own; a rename happens as a whole. What a failed flush should have covered is not made certain by a later one,
-until another process has read it back.
+there or not, each on its own; a rename happens as a whole. What had been written to the device and not flushed when a flush failed, of
+whatever file, is not made certain by a later one, until it was read back by recovery.
 """
 
 # ruff: noqa: PTH120
@@ -135,6 +135,12 @@ class Disk:
             for change in changes:
                 change.doubtful = False
 
+    def _read_back(self, when: int, inodes: list[int]) -> None:
+        """So is what this process reads back after the failure: it is there, or seen not to be."""
+        for inode in inodes:
+            for change in self.changes.get(inode, ()):
+                change.doubtful = False
+
     def _write(self, when: int, inode: int, at: int, data: bytes) -> None:
         self._change(inode, Change(when, when, at, data))
 
@@ -154,10 +160,10 @@ class Disk:
     def _flush(self, inode: int, start: int, when: int, error: int) -> None:
         for other, changes in self.changes.items():
             for change in changes:
-                if change.end > start or change.durable < NEVER or change.doubtful or (other != inode and not change.plain):
+                if change.end > start or change.durable < NEVER or change.doubtful or (not error and other != inode and not change.plain):
                     continue
-                if error:  # the kernel tells a file's flush of what concerns that file
-                    change.doubtful = change.doubtful or other == inode or inode not in self._solid
+                if error:  # the device may have dropped all that it had not put on its medium
+                    change.doubtful = True
                 else:
                     self._certain(other, change, when)
 

@@ -169,6 +169,8 @@ class Machine:
         self.tape.fault = self._fault if self.plan.faults else None
         if model.created is None and path.is_dir():
             return None  # a partition in the making: the control plane removes it
+        if path.is_dir():
+            self.tape.events.append(("read_back", [file.stat().st_ino for file in path.iterdir()]))
         try:
             log = self.store.open(path, partition=model.index, leader_epoch=model.epoch, create=model.created is None, **self.plan.settings)
         except LogError as error:
@@ -286,9 +288,10 @@ class Machine:
         if not self.stopping and (log.positions.offline or log.positions.log_end > base):
             return
         if any(at == base and stored[61:] == data[61:] for at, stored in model.batches):
-            del model.batches[next(i for i, (at, _) in enumerate(model.batches) if at == base) :]
-            if data[43:51] != b"\xff" * 8:
-                model.sequence = int.from_bytes(data[53:57], "big")
+            first = next(i for i, (at, _) in enumerate(model.batches) if at == base)
+            idempotent = [int.from_bytes(batch[53:57], "big") for _, batch in model.batches[first:] if batch[43:51] != b"\xff" * 8]
+            model.sequence = min(idempotent, default=model.sequence)
+            del model.batches[first:]
             self.sent.pop((model.name, id(log)), None)
 
     def work(self, steps: int) -> None:
