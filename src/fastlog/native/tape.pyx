@@ -10,6 +10,7 @@ makes the states that a power cut could have left. Each event is a tuple; files 
     ("write", inode, at, bytes)                             a blocking write
     ("truncate", inode, size)   ("extend", inode, size)     the latter by fallocate
     ("sync", inode, error)      ("dirsync", path, error)
+    ("read_back", inode)                                    a log that is being opened reads it
     ("create", path, inode)     ("rename", old, new)    ("unlink", path)    ("mkdir", path)     ("rmdir", path)
 
 One Tape is in use at a time, by one thread.
@@ -254,6 +255,8 @@ cdef int tape_open(const char *path, int flags, int mode) noexcept with gil:
     fd = k_open(path, flags, mode)
     if fd < 0:
         return fd
+    if current.opening and before:
+        current.events.append(("read_back", before))
     if flags & O_CREAT and not before:
         current.events.append(("create", os.fsdecode(path), fl_inode(fd)))
     elif flags & O_TRUNC:

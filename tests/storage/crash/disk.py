@@ -135,11 +135,10 @@ class Disk:
             for change in changes:
                 change.doubtful = False
 
-    def _read_back(self, when: int, inodes: list[int]) -> None:
+    def _read_back(self, when: int, inode: int) -> None:
         """So is what this process reads back after the failure: it is there, or seen not to be."""
-        for inode in inodes:
-            for change in self.changes.get(inode, ()):
-                change.doubtful = False
+        for change in self.changes.get(inode, ()):
+            change.doubtful = False
 
     def _write(self, when: int, inode: int, at: int, data: bytes) -> None:
         self._change(inode, Change(when, when, at, data))

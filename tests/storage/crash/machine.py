@@ -169,8 +169,6 @@ class Machine:
         self.tape.fault = self._fault if self.plan.faults else None
         if model.created is None and path.is_dir():
             return None  # a partition in the making: the control plane removes it
-        if path.is_dir():
-            self.tape.events.append(("read_back", [file.stat().st_ino for file in path.iterdir()]))
         try:
             log = self.store.open(path, partition=model.index, leader_epoch=model.epoch, create=model.created is None, **self.plan.settings)
         except LogError as error:
