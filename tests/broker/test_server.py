@@ -37,6 +37,54 @@ async def _refused(given: ServeOptions, plane: FakePlane | None = None) -> str:
     return str(caught.value)
 
 
+def test_an_arena_that_was_emptied_is_not_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process was killed between noting that an arena's records are all in the logs, and having removed it."""
+
+    async def run() -> None:
+        data = tmp_path / "data"
+        async with running(data):
+            pass
+        left, gone = tmp_path / "left", tmp_path / "gone"
+        left.write_bytes(b"records")
+        (data / ARENAS).write_text(json.dumps([{"spent": str(left)}, {"spent": str(gone)}]))
+        async with running(data):
+            assert not left.exists()
+        assert "is gone" not in caplog.text
+
+    asyncio.run(run())
+
+
+def test_arenas_are_noted_as_spent_before_they_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        data, seen = tmp_path / "data", []
+        async with running(data):
+            pass
+        arena = tmp_path / "arena"
+        arena.write_bytes(b"records")
+        (data / ARENAS).write_text(json.dumps([str(arena)]))
+
+        async def drop(_: FakePlane) -> None:
+            seen.append(json.loads((data / ARENAS).read_text()))
+
+        monkeypatch.setattr(FakePlane, "drop_relics", drop)
+        async with running(data):
+            assert [entry for entry in seen[0] if isinstance(entry, dict)] == [{"spent": str(arena)}]
+            assert {"spent": str(arena)} not in json.loads((data / ARENAS).read_text())
+
+    asyncio.run(run())
+
+
+def test_an_empty_database_is_no_new_cluster(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running(tmp_path / "one"):
+            pass
+        (tmp_path / "one" / METADATA).write_bytes(b"")
+        assert "is empty: restore it from a backup, or see `fastlog log repair --metadata`" in await _refused(options([tmp_path / "one"]))
+        assert (tmp_path / "one" / METADATA).read_bytes() == b""
+
+    asyncio.run(run())
+
+
 def test_data_directories_that_do_not_belong_together(tmp_path: Path) -> None:
     async def run() -> None:
         one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"

@@ -248,13 +248,17 @@ class Broker:
 
     async def _open_metadata(self, directories: Sequence[DataDirectory]) -> tuple[MetadataStore, str]:
         path = directories[0].path / METADATA
-        if not path.exists():
+        if not path.exists() or path.stat().st_size == 0:
             for other in directories[1:]:
                 if (other.path / METADATA).exists():
                     raise StartError(f"the metadata lie in {other.path}: give it first among the data directories")
             used = next((directory for directory in directories if directory.cluster_id is not None), None)
             if used is not None:
-                raise StartError(f"{used.path} belongs to cluster {used.cluster_id}, but {path} is missing: restore it from a backup")
+                state = "empty" if path.exists() else "missing"
+                raise StartError(
+                    f"{used.path} belongs to cluster {used.cluster_id}, but {path} is {state}: restore it from a backup, or see "
+                    "`fastlog log repair --metadata`"
+                )
         store = await open_store(path)
         self._undo.push_async_callback(store.close)
         entry = await store.get(CLUSTER_ID_KEY)
@@ -300,8 +304,9 @@ class Broker:
             log.warning("what a killed process left in %s is kept, as %d partitions are offline", ", ".join(relics), opened.offline)
             self._kept_relics = list(relics)
             return
+        await asyncio.to_thread(_write_arenas, self._directories[0].path, arenas, spent=relics)
         await self._plane.drop_relics()
-        await asyncio.to_thread(_write_arenas, self._directories[0].path, list(arenas))
+        await asyncio.to_thread(_write_arenas, self._directories[0].path, arenas)
 
     def _make_coordinator(self, context: Context) -> GroupService:
         from fastlog.coordinator.service import GroupService
@@ -487,7 +492,11 @@ def _read_arenas(directory: Path) -> list[str]:
         log.warning("%s is damaged (%s): what a killed process left in memory can't be found", directory / ARENAS, error)
         return []
     left = []
-    for path in map(str, found):
+    for entry in found:
+        if isinstance(entry, dict):  # all of it is in the logs: a crash came between that and its removal
+            Path(entry["spent"]).unlink(missing_ok=True)
+            continue
+        path = str(entry)
         if os.path.lexists(path):
             left.append(path)
             continue
@@ -499,5 +508,6 @@ def _read_arenas(directory: Path) -> list[str]:
     return left
 
 
-def _write_arenas(directory: Path, arenas: Sequence[str]) -> None:
-    replace_file(directory / ARENAS, json.dumps(list(arenas)).encode())
+def _write_arenas(directory: Path, arenas: Sequence[str], spent: Sequence[str] = ()) -> None:
+    """`spent`: those whose records are all in the logs, and that are about to be removed. Raises OSError."""
+    replace_file(directory / ARENAS, json.dumps([*arenas, *({"spent": path} for path in spent)]).encode())

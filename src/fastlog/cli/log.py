@@ -1,4 +1,4 @@
-"""`fastlog log`: looks at the files of logs, for people in trouble. Needs no broker, and does not disturb one."""
+"""`fastlog log`: looks at the files of logs, and repairs them. Needs no broker."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "log",
-        "check, dump and copy the files of logs",
+        "check, dump, copy and repair the files of logs",
         """\
   fastlog log check /var/lib/fastlog --rate 50
   fastlog log dump /var/lib/fastlog/orders-0/00000000000000000000.log
-  fastlog log snapshot /var/lib/fastlog/orders-0 /tmp/orders-0""",
+  fastlog log snapshot /var/lib/fastlog/orders-0 /tmp/orders-0
+  fastlog log repair /var/lib/fastlog""",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     check = add_command(
@@ -42,7 +43,27 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
     copy.add_argument("directory", type=Path, help="a partition's directory; a broker may be writing to it")
     copy.add_argument("target", type=Path, help="a directory that is made")
     copy.set_defaults(run=guarded(_snapshot))
-    for action in (check, dump, copy):
+    repair = add_command(
+        actions,
+        "repair",
+        "make damaged logs usable again; without --write only say what that would cost",
+        """\
+  fastlog log repair /var/lib/fastlog
+  fastlog log repair /var/lib/fastlog --write --keep /backup/damaged
+  fastlog log repair /disk1/fastlog /disk2/fastlog --metadata --write""",
+    )
+    repair.add_argument(
+        "directory", type=Path, nargs="+", help="a data directory, or that of one partition; no broker may be running on it"
+    )
+    repair.add_argument("--write", action="store_true", help="do it")
+    repair.add_argument("--keep", type=Path, metavar="DIR", help="copy each file there before it is changed or removed")
+    repair.add_argument(
+        "--metadata",
+        action="store_true",
+        help="make the metadata database anew from the directories, all of which are given, the first one first",
+    )
+    repair.set_defaults(run=guarded(_repair))
+    for action in (check, dump, copy, repair):
         add_json(action)
         if action is not dump:
             action.add_argument("--rate", metavar="MB/S", type=float, default=0.0, help="read no faster (default: as fast as it goes)")
@@ -117,4 +138,58 @@ def _snapshot(args: argparse.Namespace) -> int:
         output.print_json({"end": end})
     else:
         output.note(f"{args.target}: all records below offset {end}")
+    return output.OK
+
+
+def _repair(args: argparse.Namespace) -> int:
+    import os
+    from contextlib import ExitStack
+
+    from fastlog.metadata.store import StoreError
+    from fastlog.storage.directory import DirectoryError
+    from fastlog.storage.inspect import Pace
+    from fastlog.storage.repair import carry_out, find_repairs, hold
+
+    with ExitStack() as held:
+        try:
+            for directory in args.directory:
+                held.callback(os.close, hold(directory))
+            if args.metadata:
+                return _rebuild(args)
+        except (DirectoryError, StoreError) as error:
+            output.complain(str(error))
+            return output.FAILED
+        pace = Pace(args.rate * MEGABYTE)
+        repairs = [repair for directory in args.directory for repair in find_repairs(directory, pace)]
+        if args.write:
+            carry_out(repairs, args.keep)
+    if args.json:
+        found = [{"file": str(repair.path), "what": repair.what, "lost_offsets": repair.lost} for repair in repairs]
+        output.print_json({"bytes": pace.bytes, "written": args.write, "repairs": found})
+    else:
+        for repair in repairs:
+            print(f"{repair.path}: {repair.what}")
+        lost = sum(repair.lost for repair in repairs)
+        said = (
+            f"{len(repairs) or 'no'} files {'were repaired' if args.write else 'are to be repaired'}, {lost} offsets without their records"
+        )
+        output.note(said if args.write or not repairs else f"{said}; nothing was changed (--write does it)")
+    return output.OK if args.write or not repairs else output.FAILED
+
+
+def _rebuild(args: argparse.Namespace) -> int:
+    from fastlog.broker.rebuilding import find_topics, write_metadata
+
+    found = find_topics(args.directory)
+    if args.write:
+        write_metadata(found, args.directory)
+    if args.json:
+        output.print_json({"written": args.write, "topics": found.counts(), "said": found.said})
+    else:
+        for line in found.said:
+            print(line)
+        output.note(
+            f"{len(found.topics)} topics {'are' if args.write else 'would be'} in {found.path}"
+            + ("" if args.write else " (--write does it)")
+        )
     return output.OK

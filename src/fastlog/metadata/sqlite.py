@@ -26,6 +26,7 @@ FORMAT: Final = 1
 APPLICATION_ID: Final = 0x666C6F67  # "flog": file(1) and we tell it from any other SQLite file by this
 EVENTS_KEPT: Final = 1024
 MAGIC: Final = b"SQLite format 3\0"
+RESTORE: Final = "restore the file from a backup, or see `fastlog log repair --metadata`"
 
 T = TypeVar("T")
 
@@ -151,9 +152,7 @@ class SqliteStore:
 def _explained(path: Path, error: sqlite3.Error) -> StoreError:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptError(
-            f"the metadata in {path} is damaged ({error}): restore the file from a backup; the records beside it are not affected"
-        )
+        return CorruptError(f"the metadata in {path} is damaged ({error}): {RESTORE}; the records beside it are not affected")
     if code == sqlite3.SQLITE_BUSY:
         return StoreError(f"the metadata in {path} is in use by another process")
     return StoreError(f"the metadata in {path}: {error}")
@@ -176,7 +175,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
         if head and head != MAGIC:  # SQLite would take a file of a few bytes for an empty database
-            raise CorruptError(f"the metadata in {path} is damaged (not a database): restore the file from a backup")
+            raise CorruptError(f"the metadata in {path} is damaged (not a database): {RESTORE}")
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=0)
     except sqlite3.Error as error:
@@ -217,7 +216,7 @@ def _prepare(path: Path, db: sqlite3.Connection) -> int:
         raise CorruptError(f"{path} is a SQLite file of something else (application id {owner:#x})")
     check = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if check != "ok":
-        raise CorruptError(f"the metadata in {path} is damaged ({check}): restore the file from a backup")
+        raise CorruptError(f"the metadata in {path} is damaged ({check}): {RESTORE}")
     row = db.execute("SELECT revision FROM head").fetchone()
     if row is None:
         raise CorruptError(f"the metadata in {path} has lost its revision: restore the file from a backup")

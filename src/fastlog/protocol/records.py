@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HEADER_BYTES = 61
 PREFIX_BYTES = 12  # base offset and length
 CRC_FROM = 21
+OFFSETS_MAX = 2**31 - 1  # of a batch
 
 CODEC_MASK = 0x07
 LOG_APPEND_TIME = 0x08
@@ -121,6 +122,16 @@ def build_batch(
     )
     size = HEADER_BYTES - PREFIX_BYTES + len(packed)
     return _PREFIX.pack(base_offset, size, leader_epoch, 2, crc32c(packed, crc32c(rest))) + rest + packed
+
+
+def build_placeholder(base_offset: int, end: int, *, leader_epoch: int, timestamp_ms: int) -> bytes:
+    """A batch without records that takes the offsets from `base_offset` up to `end`, as compaction leaves one where all records of a batch
+    went. ValueError for more offsets than a batch can have.
+    """
+    if not 0 < end - base_offset <= OFFSETS_MAX:
+        raise ValueError(f"a batch of {end - base_offset} offsets")
+    rest = _REST.pack(0, end - base_offset - 1, -1, timestamp_ms, -1, -1, -1, 0)
+    return _PREFIX.pack(base_offset, HEADER_BYTES - PREFIX_BYTES, leader_epoch, 2, crc32c(rest)) + rest
 
 
 def build_end_marker(*, producer_id: int, producer_epoch: int, coordinator_epoch: int, commit: bool, timestamp_ms: int) -> bytes:

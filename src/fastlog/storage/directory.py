@@ -136,9 +136,9 @@ def open_directory(path: Path) -> DataDirectory:
 def _open(path: Path) -> DataDirectory:
     _make(path)
     path = path.resolve()
-    lock_fd = _lock(path)
+    lock_fd = take_lock(path)
     try:
-        return DataDirectory(path, lock_fd, _read_properties(path))
+        return DataDirectory(path, lock_fd, read_properties(path))
     except BaseException:
         os.close(lock_fd)
         raise
@@ -168,7 +168,8 @@ def _make(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _lock(path: Path) -> int:
+def take_lock(path: Path) -> int:
+    """A descriptor that holds the lock of a data directory, of Kafka's too. Waits a bounded time. Raises DirectoryError, OSError."""
     fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline = said = None
@@ -222,7 +223,7 @@ def _runs(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
-def _read_properties(path: Path) -> dict[str, str]:
+def read_properties(path: Path) -> dict[str, str]:
     """meta.properties; empty when there is none. Raises DirectoryError, OSError."""
     try:
         lines = (path / META).read_text().splitlines()

@@ -137,29 +137,34 @@ class Reader:
         os.close(self.fd)
 
 
+def batch_at(reader: Reader, at: int) -> Found | None:
+    """The batch at a position, if its length is one that a batch there can have."""
+    head = reader.get(at, HEADER)
+    info = peek(head) if len(head) == HEADER else None
+    if info is None or info["magic"] != 2 or at + info["size"] > reader.size:
+        return None
+    whole = reader.get(at, info["size"])
+    base = info["base_offset"]
+    return Found(
+        at,
+        info["size"],
+        base,
+        base + info["last_offset_delta"],
+        info["leader_epoch"],
+        info["max_timestamp"],
+        sound := crc32c(memoryview(whole)[CRC_FROM:]) == info["crc"],
+        info["producer_id"],
+        bool(info["attributes"] & TRANSACTIONAL),
+        _marker(whole) if sound and info["attributes"] & CONTROL else -1,
+    )
+
+
 def batches(reader: Reader) -> Iterator[Found]:
     """The batches from the file's start up to the first bytes that can't be one."""
     at = 0
-    while reader.size - at >= HEADER:
-        head = reader.get(at, HEADER)
-        info = peek(head) if len(head) == HEADER else None
-        if info is None or info["magic"] != 2 or at + info["size"] > reader.size:
-            return
-        whole = reader.get(at, info["size"])
-        base = info["base_offset"]
-        yield Found(
-            at,
-            info["size"],
-            base,
-            base + info["last_offset_delta"],
-            info["leader_epoch"],
-            info["max_timestamp"],
-            sound := crc32c(memoryview(whole)[CRC_FROM:]) == info["crc"],
-            info["producer_id"],
-            bool(info["attributes"] & TRANSACTIONAL),
-            _marker(whole) if sound and info["attributes"] & CONTROL else -1,
-        )
-        at += info["size"]
+    while (found := batch_at(reader, at)) is not None:
+        yield found
+        at += found.size
 
 
 def _marker(data: bytes) -> int:
@@ -218,7 +223,7 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
             starts = load_epochs(str(path)).entries
         except (DamagedFileError, OSError) as error:
             yield Problem(path.name, EPOCHS, 0, -1, str(error))
-    aborts = _Aborts()
+    aborts = Aborts()
     offset = -1
     epoch = -1
     for file, following in zip(files, [*files[1:], None], strict=True):
@@ -244,20 +249,25 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
         finally:
             reader.close()
         if following is not None or not busy:
-            yield from _check_indexes(path, file, known)
+            yield from check_indexes(path, file, known)
             yield from aborts.check(path, file)
         aborts.ended.clear()
     snapshots = sorted(path.glob("*.snapshot"))
     if snapshots and not busy and any((place / CLEAN).exists() for place in (path, path.parent)) and int(snapshots[-1].stem) != offset >= 0:
         yield Problem(path.name, files[-1].name, 0, offset, f"ends at offset {offset}; when it was closed, at {int(snapshots[-1].stem)}")
-    for snapshot in snapshots:
+    yield from check_snapshots(path)
+
+
+def check_snapshots(path: Path) -> Iterator[Problem]:
+    """The producer snapshots of a partition that can't be read. Raises OSError."""
+    for snapshot in sorted(path.glob("*.snapshot")):
         data = snapshot.read_bytes()
         if len(data) < SNAPSHOT_HEAD or data[:2] != b"\0\1" or crc32c(data[SNAPSHOT_CRC_FROM:]) != int.from_bytes(data[2:6], "big"):
             yield Problem(path.name, snapshot.name, 0, int(snapshot.stem), "the producer snapshot has another version or a wrong CRC")
 
 
 @dataclass(slots=True)
-class _Aborts:
+class Aborts:
     """What a .txnindex has to say, from the batches: transactions under way, and those that were aborted in the segment at hand."""
 
     open: dict[int, int] = field(default_factory=dict)
@@ -327,7 +337,8 @@ def _wrong(found: Found, expected: int, epoch: int, starts: list[tuple[int, int]
     return ""
 
 
-def _check_indexes(path: Path, file: Path, known: dict[int, Found]) -> Iterator[Problem]:
+def check_indexes(path: Path, file: Path, known: dict[int, Found]) -> Iterator[Problem]:
+    """What is wrong with the indexes of a segment whose batches are known, by their last offsets. Raises OSError."""
     base = int(file.stem)
     offsets = _entries(file.with_suffix(".index"), ">II", 8)
     for i, (relative, position) in enumerate(offsets):
