@@ -1,5 +1,6 @@
 """The producer against a broker: every way to give records, what becomes of them, and what is refused."""
 
+import gc
 import os
 import threading
 import time
@@ -171,6 +172,19 @@ def test_callbacks_and_flush(bootstrap: str, topic: str) -> None:
         assert late.wait(10)
     assert sorted(called) == list(range(10))
     assert producer.metrics()["records_acknowledged"] == 10
+
+
+def test_results_in_a_cycle_are_collected(bootstrap: str, topic: str) -> None:
+    """A traceback, say, holds on to them and to itself: the collector takes them apart in an order of its own."""
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        for _ in range(3):
+            cycle: list[Any] = [producer.send_batch(topic, [b"x"] * 10), producer.send(topic, b"x"), producer]
+            cycle.append(cycle)
+            cycle[0].result(30)
+            del cycle
+            gc.collect()
+        producer.flush()
+        assert producer.metrics()["buffer_bytes"] == 0
 
 
 def test_a_small_buffer_makes_the_caller_wait(bootstrap: str, topic: str) -> None:

@@ -100,6 +100,7 @@ cdef class Delivery:
 
 
 @cython.final
+@cython.no_gc_clear                 # as of a Delivery: what it frees is its core's, which it must still know then
 cdef class Deliveries:
     """What becomes of the records of one call, in their order."""
     def __dealloc__(self):
