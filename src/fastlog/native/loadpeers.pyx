@@ -160,7 +160,7 @@ cdef size_t nats(Run *run, Peer *p, uint8_t *at, size_t n, uint64_t now) noexcep
     size = <size_t> (end - at) + 1
     if at[0] == c"M" or at[0] == c"H":
         digits = end - 1
-        while digits > at and digits[-1] != c" ":
+        while digits > at and (digits - 1)[0] != c" ":
             digits -= 1
         payload = strtoul(<const char *> digits, NULL, 10)
         if n < size + payload + 2:
@@ -302,7 +302,7 @@ def run(str protocol, list descriptors, bytes batch, int records, *, int window,
         ring *= 2
     r.protocol = RESP if protocol == "resp" else NATS
     r.batch_bytes = len(batch)
-    r.copies_n = <uint32_t> max(1, min(<size_t> window, <size_t> COPIES_BYTES // r.batch_bytes))
+    r.copies_n = <uint32_t> max(<size_t> 1, min(<size_t> window, <size_t> COPIES_BYTES // r.batch_bytes))
     r.records = records
     r.window = window
     r.ring_mask = ring - 1

@@ -31,7 +31,7 @@ cdef int producer_init(Producer *p, Load *load, int index, int fd, int64_t produ
     cdef int i
     memset(p, 0, sizeof(Producer))
     load.copied = load.templates.rest_bytes <= COPIED_BYTES
-    load.requests_per_fill = <int> max(1, min(<size_t> FILL_REQUESTS, <size_t> FILL_BYTES // load.request_bytes))
+    load.requests_per_fill = <int> max(<size_t> 1, min(<size_t> FILL_REQUESTS, <size_t> FILL_BYTES // load.request_bytes))
     p.load = load
     p.index = index
     p.fd = fd
