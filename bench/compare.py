@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.rows import Row
     from bench.statistics import Samples
 
-NOISE = 0.03  # medians of a commit against itself stay within 3 % on a quiet machine
+NOISE = 0.03  # a smaller change is not called one, whatever its interval: builds differ in how their code lies in memory
 PAIRS_LEAST = 3  # fewer can't tell
 BEFORE, AFTER = "before", "after"
 
