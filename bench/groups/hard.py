@@ -178,7 +178,7 @@ ROWS = (
     ),
     batches(
         "small",
-        "keyed records without linger, as they arrive: one 200-byte record per batch over 16 partitions, 8 connections, 5 in flight each, acks=all",
+        "keyed records without linger: one 200-byte record per batch over 16 partitions, 8 connections, 5 in flight on each, acks=all",
         Target("batches_per_s", 3),
         acks=ALL,
         partitions=16,

@@ -35,11 +35,11 @@ def embedded(settings: Mapping[str, str] | None = None, *, memory: str = "128M")
     place = Path(tempfile.mkdtemp(prefix="fastlog-"))
     said = place / "log"
     command = [sys.executable, "-m", "fastlog.cli.main", "serve", "--data", str(place / "data"), "--listen", "127.0.0.1:0"]
-    command += ["--memory", memory, "--arena", "off"]
+    command += ["--memory", memory, "--arena", "off", "--until-eof"]
     for name, value in (SETTINGS | dict(settings or {})).items():
         command += ["--set", f"{name}={value}"]
     with said.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield EmbeddedBroker(_address(process, said), place / "data", process)
     finally:
@@ -49,6 +49,8 @@ def embedded(settings: Mapping[str, str] | None = None, *, memory: str = "128M")
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,6 @@ from tests.support.process import fastlog_command, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Serve:
@@ -126,6 +126,13 @@ def test_an_ipv6_address_is_shown_in_brackets(serve: Any, tmp_path: Path) -> Non
         pytest.skip(f"no IPv6 here: {error}")
     line = serve("--data", f"{tmp_path}/a", "--listen", "[::1]:0").until("listening")
     assert re.search(r"listening +\[::1\]:[0-9]+, clients are told \[::1\]:[0-9]+\n", line)
+
+
+def test_until_eof_needs_a_pipe(tmp_path: Path) -> None:
+    command = [*fastlog_command(), "serve", "--data", f"{tmp_path}/a", "--listen", "127.0.0.1:0", "--until-eof"]
+    with Path(__file__).open() as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "fastlog serve: --until-eof: standard input is a file, which nobody holds open\n")
 
 
 def test_few_descriptors_are_warned_of(serve: Any, tmp_path: Path) -> None:

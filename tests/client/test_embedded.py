@@ -1,7 +1,9 @@
 """A broker for somebody else's tests."""
 
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,23 @@ def test_it_runs_and_cleans_up() -> None:
         assert broker.data.exists()
     assert broker.process.returncode == 0
     assert not broker.data.parent.exists()
+
+
+def test_a_killed_program_leaves_no_broker() -> None:
+    code = """if 1:
+        import fastlog, os, signal
+        with fastlog.embedded() as broker:
+            print(broker.process.pid, broker.data, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    pid, data = done.stdout.split()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (Path(data) / ".kafka_cleanshutdown").exists(), "it ended in order"
+    shutil.rmtree(Path(data).parent)
 
 
 def test_what_does_not_start_is_told() -> None:

@@ -27,12 +27,12 @@ FAILED: Final = 1
 LOOPBACK: Final = ("localhost", "::1")
 
 
-def serve(options: ServeOptions, *, level: str = "info", json_lines: bool = False) -> int:
-    """Serves until SIGTERM, SIGINT or SIGHUP (its terminal is gone); returns the exit code."""
+def serve(options: ServeOptions, *, level: str = "info", json_lines: bool = False, until_eof: bool = False) -> int:
+    """Serves until SIGTERM, SIGINT or SIGHUP (its terminal is gone), or, `until_eof`, the end of standard input; returns the exit code."""
     set_up_log(level, json_lines=json_lines)
     descriptors = machine.raise_descriptor_limit()
     try:
-        asyncio.run(_serve(options, descriptors, json_lines=json_lines))
+        asyncio.run(_serve(options, descriptors, json_lines=json_lines, until_eof=until_eof))
     except StartError as error:
         if json_lines:
             log.error("%s", error)
@@ -42,7 +42,7 @@ def serve(options: ServeOptions, *, level: str = "info", json_lines: bool = Fals
     return OK
 
 
-async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool) -> None:
+async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool, until_eof: bool) -> None:
     from fastlog.broker.shards import ShardedPlane
 
     loop = asyncio.get_running_loop()
@@ -54,8 +54,18 @@ async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool) -
             os._exit(FAILED)
         stop.set()
 
+    def on_input() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
+    if until_eof:
+        try:
+            loop.add_reader(0, on_input)
+        except PermissionError:  # epoll_ctl(2) takes no files
+            raise StartError("--until-eof: standard input is a file, which nobody holds open") from None
     broker = Broker(options, ShardedPlane())
     starting = asyncio.ensure_future(broker.start())
     stopped = asyncio.ensure_future(stop.wait())

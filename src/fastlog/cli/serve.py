@@ -72,6 +72,11 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--set", metavar="KEY=VALUE", action="append", help="a broker setting by Kafka's name; repeatable")
     add("--metrics", metavar="HOST:PORT", help="serve Prometheus metrics at http://HOST:PORT/metrics")
     add("--log-level", choices=LEVELS, help="what to log (default: info)")
+    add(
+        "--until-eof",
+        action="store_true",
+        help="end in order when standard input, a pipe, ends: whoever holds its other end leaves no broker behind, however it ends",
+    )
     add("--log-json", action="store_true", default=None, help="log one JSON object a line")
     parser.set_defaults(run=run)
 
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     from fastlog.broker.run import serve
 
-    return serve(options, level=level, json_lines=bool(given.get("log-json", False)))
+    return serve(options, level=level, json_lines=bool(given.get("log-json", False)), until_eof=args.until_eof)
 
 
 def _merged(args: argparse.Namespace) -> dict[str, Any]:
