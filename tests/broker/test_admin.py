@@ -306,8 +306,10 @@ def test_settings_of_client_metrics(tmp_path: Path) -> None:
             "match": (match, 7),
             "metrics": ("", 5),
         }
-        assert (await alter(broker, CLIENT_METRICS, "m", ("match", APPEND, "client_source_port=9")))[0] == Error.NONE
-        assert (await describe(broker, CLIENT_METRICS, "m", "match"))[2]["match"]["value"] == f"{match},client_source_port=9"
+        for operation, name in ((APPEND, "APPEND"), (SUBTRACT, "SUBTRACT")):
+            why = f"Can't {name} to key match because its type is not LIST."
+            assert await alter(broker, CLIENT_METRICS, "m", ("match", operation, "client_id=b")) == (Error.INVALID_CONFIG, why)
+        assert (await describe(broker, CLIENT_METRICS, "m", "match"))[2]["match"]["value"] == match
 
     served(tmp_path, test)
 

@@ -12,6 +12,8 @@ from fastlog.config.group import GROUP_KEYS
 from fastlog.config.keys import Key, Mode
 from fastlog.config.topic import TOPIC_KEYS
 from fastlog.protocol.messages import API_BY_KEY
+from tests.differential.allowed import RULES
+from tests.differential.recording import load
 
 from . import api
 
@@ -207,9 +209,57 @@ def configs() -> str:
     )
 
 
+def compatibility() -> str:
+    recorded = list(load())
+    asked: dict[str, set[int]] = {}
+    for one in recorded:
+        for step in one.steps:
+            if "api" in step:
+                asked.setdefault(step["api"], set()).add(step["version"])
+    steps = sum(len(one.steps) for one in recorded)
+    kinds = sum(len(versions) for versions in asked.values())
+    return "\n".join(
+        (
+            "# Compared with Kafka 4.3",
+            "",
+            "The same sequences of requests go to Apache Kafka 4.3 and to fastlog: good ones, odd ones (epochs and generations of before",
+            "and of later, unknown names and ids, empty and null arrays, duplicates, numbers at their bounds), bytes that can't be read.",
+            "The answers are compared field by field, what no two brokers share (ids, addresses, times of now) taken out.",
+            "",
+            f"- On record, and repeated by every test run: {steps:,} requests in {len(recorded)} sequences, {len(asked)} APIs in {kinds}",
+            "  versions.",
+            "- By `python -m tests.differential --seed N --steps M`: as many as one likes, with a Kafka that it starts from the jars. It",
+            "  prints each kind of difference that the list below does not have, with the seed that repeats it.",
+            "",
+            f"This page is made from the code by `{COMMAND}`; a test holds it to it.",
+            "",
+            "## Differences that stay",
+            "",
+            *_table(
+                ("API", "where", "why"),
+                ((rule.api.replace("|", ", "), f"`{_readable(rule.path)}`", rule.reason) for rule in RULES),
+            ),
+            "",
+            "## What was asked",
+            "",
+            *_table(
+                ("API", "versions on record"),
+                ((name, ", ".join(map(str, sorted(versions)))) for name, versions in sorted(asked.items())),
+            ),
+            "",
+        )
+    )
+
+
+def _readable(path: str) -> str:
+    """A rule's regular expression without what only a machine needs."""
+    return path.replace("\\.", ".").replace(".*", "*").removeprefix("*").removeprefix(".") or "the whole answer"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "protocol.md": protocol,
     "configs.md": configs,
+    "compatibility.md": compatibility,
     **{f"api/{name}.md": partial(api.page, name) for name in api.CONTENTS},
 }
 

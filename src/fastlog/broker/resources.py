@@ -87,11 +87,10 @@ async def _alter_topic(ctx: Context, name: str, change: Change, *, validate_only
 
 
 async def _alter_group(ctx: Context, name: str, change: Change, *, validate_only: bool) -> None:
-    if not name:
-        raise KafkaError(Error.INVALID_REQUEST, "Default group resources are not allowed.")
-
     def checked(own: dict[str, str]) -> dict[str, str]:
         wanted = change(own, GROUP_KEYS)
+        if not name:
+            raise KafkaError(Error.INVALID_REQUEST, "Default group resources are not allowed.")
         try:
             for key in wanted:
                 if key not in GROUP_KEYS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker.quotas import CLIENT, CONNECTION, FETCH, IP, MUTATION, PRODUCE, REQUEST, USER
@@ -26,13 +25,13 @@ _OF_ADDRESSES: Final = {CONNECTION: INT32_MAX}
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     asked = [({part["entity_type"]: part["entity_name"] for part in entry["entity"]}, entry["ops"]) for entry in message["entries"]]
-    times = Counter(tuple(sorted(parts.items(), key=lambda part: part[0])) for parts, _ in asked)
     answers: dict[Entity, dict[str, Any]] = {}
     for parts, ops in asked:
         entity: Entity = tuple(sorted(parts.items(), key=lambda part: part[0]))
         error, why = Error.NONE, None
         try:
-            if times[entity] > 1 or len({op["key"] for op in ops}) < len(ops):
+            # as in Kafka, the first of them has been done
+            if entity in answers or len({op["key"] for op in ops}) < len(ops):
                 listed = ", ".join(f"{kind}={name}" for kind, name in entity)
                 raise KafkaError(Error.INVALID_REQUEST, f"Ignoring duplicate entity ClientQuotaEntity(entries={{{listed}}})")
             await _alter(ctx, parts, entity, ops, validate_only=message["validate_only"])

@@ -40,7 +40,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
                     own.pop(name, None)
                 elif operation in _NAMES:
                     key = keys.get(name)
-                    if key is None or key.type is not Type.LIST:
+                    if key is None or key.type is not Type.LIST or kind not in (TOPIC, BROKER):
                         raise _no_list(kind, operation, name, known=key is not None)
                     own[name] = _combine(_list(ctx, kind, key, own), value.split(","), operation)
                 else:
@@ -58,7 +58,7 @@ def _no_list(kind: int, operation: int, name: str, *, known: bool) -> KafkaError
         return KafkaError(Error.INVALID_CONFIG, f"Can't {_NAMES[operation]} to key {name} because its type is not LIST.")
     if not known:
         return KafkaError(Error.INVALID_CONFIG, f"Unknown config name: {name}")
-    return KafkaError(Error.INVALID_REQUEST, f"Config value {_NAMES[operation].lower()} is not allowed for config key: {name}")
+    return KafkaError(Error.INVALID_CONFIG, f"Config value {_NAMES[operation].lower()} is not allowed for config key: {name}")
 
 
 def _check_values(resource: Message) -> None:

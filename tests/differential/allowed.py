@@ -1,0 +1,159 @@
+"""Differences between Kafka 4.3 and fastlog that stay, each with its reason. All others fail the test.
+
+A rule names an API, a regular expression for the field's path, and what both said (regular expressions on their `repr`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tests.differential.compare import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`api`: one name or several (`A|B`)."""
+
+    api: str
+    path: str
+    kafka: str
+    fastlog: str
+    reason: str
+
+    def fits(self, difference: Difference) -> bool:
+        return (
+            difference.api in self.api.split("|")
+            and re.fullmatch(self.path, difference.path) is not None
+            and re.fullmatch(self.kafka, repr(difference.kafka), re.DOTALL) is not None
+            and re.fullmatch(self.fastlog, repr(difference.fastlog), re.DOTALL) is not None
+        )
+
+    def __str__(self) -> str:
+        return f"{self.api} {self.path}: {self.reason}"
+
+
+_ANY: Final = ".*"
+_NUMBER: Final = r"-?\d+"
+_OTHER_WRONG: Final = "of several things that are wrong in one request, another is said: Kafka looks at them in the order of a hash table"
+_WRONG_CONFIG: Final = r"""['"](Invalid value .*|Can't (APPEND|SUBTRACT) .*|Unknown (topic|group) config name: .*|Null value .*)['"]"""
+_WRONG_QUOTA: Final = r"'(Invalid configuration key .*|Quota .* must be greater than 0|.* cannot be a fractional value\.)'"
+RULES: Final = [
+    Rule("CreateTopics|DescribeConfigs", r".*\.configs\.(fastlog\..*|write\.caching)", "None", _ANY, "settings that only fastlog has"),
+    Rule(
+        "DescribeConfigs",
+        r".*\.documentation",
+        r"""['"].+['"]""",
+        r"""['"].+['"]""",
+        "the documentation of a setting is our own, and says what it does here",
+    ),
+    Rule(
+        "DescribeConfigs",
+        r"\.results\.configs\.node\.id\.(config_source|synonyms)",
+        r"4|\[.*",
+        r"5|\[.*",
+        "Kafka has to be told its number; fastlog's is 1 unless it is told another",
+    ),
+    Rule(
+        "CreateTopics|DescribeConfigs|AlterConfigs|IncrementalAlterConfigs",
+        r".*\.configs\.min\.insync\.replicas\.(config_source|synonyms.*)",
+        r"[345]|\[.*|'.*'|None",
+        r"[45]|\[.*|'.*'|None",
+        "Kafka's storage tool writes min.insync.replicas=1 as a cluster-wide setting when it formats (eligible leader replicas)",
+    ),
+    Rule(
+        "AlterConfigs",
+        r"\.responses\.error_(code|message)",
+        "40|'Cluster-level min.insync.replicas cannot be removed while ELR is enabled.'",
+        "0|None",
+        "Kafka refuses to take that min.insync.replicas=1 away; eligible leader replicas are for several nodes",
+    ),
+    Rule(
+        "AlterConfigs",
+        r"\.responses\.error_(code|message)",
+        "0|42|None|'.*'",
+        "40|'Unknown broker config name: .*'",
+        "Kafka takes settings of the broker that it does not know, for plugins of its own; there are none here",
+    ),
+    Rule(
+        "ApiVersions",
+        r"\.api_keys\.\d+",
+        r"\{.*",
+        "None",
+        "docs/protocol.md lists the keys that are not served: SASL, tokens and ACLs, share and streams groups, replication",
+    ),
+    Rule(
+        "ApiVersions",
+        r"\.finalized_features",
+        r"\[.*",
+        r"\[.*",
+        "features whose requests are not served (share and streams groups, eligible leader replicas) stay at level 0",
+    ),
+    Rule("CreateTopics", r"\.topics\.topic_id", "'<.*", "'0'", "Kafka gives an id to a topic that it only validates"),
+    Rule("CreateTopics", r"\.topics\.configs\..*\.value", "'0'|'1e-1'", r"'0\.[01]'", "a number as it counts, not as it was written"),
+    Rule("CreateTopics", r"\.topics\.error_message", "'.*'", "'.*'", _OTHER_WRONG),
+    Rule("CreateTopics", r"\.topics\.error_code", "3[789]|4[024]", "3[789]|4[024]", _OTHER_WRONG),
+    Rule("IncrementalAlterConfigs|AlterConfigs", r"\.responses\.error_message", _WRONG_CONFIG, _WRONG_CONFIG, _OTHER_WRONG),
+    Rule("AlterClientQuotas", r"\.entries\.error_message", _WRONG_QUOTA, _WRONG_QUOTA, _OTHER_WRONG),
+    Rule(
+        "AlterConfigs",
+        "",
+        "'no answer'",
+        r"\{.*Each resource must appear at most once.*",
+        "Kafka's controller fails on a resource named twice",
+    ),
+    Rule("Produce", "", "'no answer'", r"\{.*", "Kafka never answers some requests that it can't read"),
+    Rule("Produce", r".*\.log_start_offset", r"\d+", "-1", "where the partition starts is not told with an error"),
+    Rule("Produce", r".*\.log_append_time_ms", "'<now>'", "-1", "Kafka tells the producer's own time of a batch that it had before"),
+    Rule(
+        "Produce",
+        r".*\.(record_errors|error_message)",
+        r"\[.*|['\"].*['\"]|None",
+        r"\[\]|['\"].*['\"]|None",
+        "a refused batch is refused as a whole, in words of our own",
+    ),
+    Rule("Metadata", r"\.topics\.error_code", "-1", "42", "a topic without name and id makes Kafka fail"),
+    Rule("Fetch|ListOffsets", r".*\.partitions", r"\[.*", r"\[.*", "a partition that is asked for twice is answered twice"),
+    Rule("Fetch", r"\.responses\.partitions\.error_code", "3", "100", "a topic deleted during a session is an unknown id"),
+    Rule(
+        "Fetch",
+        r"\.responses\.partitions\.error_code",
+        "6",
+        "[01]",
+        "a replica of a cluster is answered as a consumer: there is no cluster",
+    ),
+    Rule("Fetch", r"\.responses\.partitions\.aborted_transactions", r"\[\]", "None", "both say that there are none"),
+    Rule("Fetch", r"\.responses\.partitions\.aborted_transactions", "None", r"\[\]", "both say that there are none"),
+    Rule("Fetch", r"\.session_id", "'<session>'", "0", "a session of no partitions is of no use: none is opened"),
+    Rule(
+        "ListOffsets",
+        r"\.topics\.partitions\.error_code",
+        "35",
+        "3|7[456]",
+        "a time that the version does not know is found after the partition",
+    ),
+    Rule("FindCoordinator", r".*\.error_message", "'.*'", "'no coordinator of type .*", "ours names the type"),
+    Rule(
+        "ListGroups",
+        r"\.groups",
+        r"\[.*",
+        r"\[.*'protocol_type': ''.*",
+        "a commit that took nothing makes a group in both; Kafka lists it only when something else has been stored beside it",
+    ),
+    Rule("OffsetFetch", r"\.groups\.error_code", "-1", "25", "an epoch without a member makes Kafka fail"),
+    Rule(
+        "ConsumerGroupHeartbeat",
+        r"\.error_message",
+        "'SubscribedTopicRegex .* is not a valid regular expression: .*'",
+        "'SubscribedTopicRegex .* is not a valid regular expression: .*'",
+        "RE2 and RE2/J word it differently",
+    ),
+    Rule("DescribeQuorum", r"\.nodes\.listeners\.port", _NUMBER, "'<port>'", "the controller has no port of its own"),
+]
+
+
+def rule_for(difference: Difference) -> Rule | None:
+    """Why the difference stays, or None."""
+    return next((rule for rule in RULES if rule.fits(difference)), None)

@@ -1,0 +1,80 @@
+"""fastlog answers as Kafka 4.3 did when the sequences were recorded; the long test asks a Kafka that runs.
+
+Record anew: `python -m tests.differential --seed 1 --steps 3000 --record tests/differential/kafka-4.3.jsonl.gz`
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.differential.allowed import RULES, Rule
+from tests.differential.compare import differences
+from tests.differential.recording import load
+from tests.differential.running import ARGS, SETTLE_S, fastlog_for, kafka_for, warm
+from tests.differential.sequences import THEMES
+from tests.differential.target import Target
+from tests.differential.walk import Report, walk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Start
+
+
+@pytest.mark.one_engine
+@pytest.mark.timeout(300)
+def test_as_recorded(start_broker: Start, engine: str) -> None:
+    target = Target(start_broker(io=engine, args=ARGS).bootstrap)
+    warm(target)
+    found = []
+    used: set[Rule] = set()
+    themes = set()
+    for sequence in load():
+        themes.add(sequence.theme)
+        target.begin(sequence.token)
+        for index, (step, kafka) in enumerate(zip(sequence.steps, sequence.kafka, strict=True)):
+            different = differences(step, kafka, target.run(step), used)
+            found += [f"--theme {sequence.theme} --seed {sequence.seed}, step {index}: {difference}; {step}" for difference in different]
+            if different:
+                break  # what follows may come of it
+    target.close()
+    assert themes == set(THEMES)
+    assert not found, f"{len(found)} differences\n" + "\n".join(found[:10])
+
+
+def test_a_difference_is_found_and_told() -> None:
+    step = {"api": "Heartbeat", "version": 4, "message": {}}
+    used: set[Rule] = set()
+    (found,) = differences(step, {"error_code": 25, "throttle_time_ms": 0}, {"error_code": 22, "throttle_time_ms": 0}, used)
+    assert (found.path, found.kafka, found.fastlog, used) == (".error_code", 25, 22, set())
+    assert differences(step, "closed", {"error_code": 0}, used)
+    # one that is allowed is not told, and its rule counts as used; the others are named as unused
+    topics = {"responses": [{"topic_id": "<a>", "partitions": [{"partition_index": 0, "aborted_transactions": []}]}]}
+    none = {"responses": [{"topic_id": "<a>", "partitions": [{"partition_index": 0, "aborted_transactions": None}]}]}
+    assert not differences({"api": "Fetch", "version": 13, "message": {}}, topics, none, used)
+    report = Report(used=used)
+    assert len(used) == 1
+    assert set(report.unused()) == set(RULES) - used
+    assert all(f"allowed, and not seen: {rule}" in report.text() for rule in report.unused())
+
+
+@pytest.mark.long
+@pytest.mark.java
+@pytest.mark.one_engine
+@pytest.mark.timeout(900)
+def test_beside_kafka(engine: str, kafka_classpath: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = random.randrange(1 << 30)
+    report = Report()
+    with kafka_for(tmp_path) as there, fastlog_for(tmp_path, engine) as here:
+        kafka, fastlog = Target(there, SETTLE_S), Target(here)
+        warm(kafka)
+        warm(fastlog)
+        for number in range(seed, seed + 12):
+            for theme in THEMES:
+                walk(kafka, fastlog, theme, number, 25, report)
+    with capsys.disabled():
+        print(f"\n{report.steps} steps beside Kafka, seed {seed}")
+    assert not report.kinds, report.text()
