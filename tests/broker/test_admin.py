@@ -257,6 +257,11 @@ def test_settings_of_groups(tmp_path: Path) -> None:
             default = {"name": f"group.{key}", "value": "45000", "source": 5}
             assert (found["value"], found["config_source"], found["synonyms"]) == ("45000", 5, [default])
             assert len((await describe(broker, GROUP, "new"))[2]) == 17
+            start = "share.auto.offset.reset"  # which no broker has for all groups
+            assert await alter(broker, GROUP, "s", (start, SET, "earliest")) == (Error.NONE, None)
+            synonyms = [{"name": start, "value": "earliest", "source": 8}, {"name": start, "value": "latest", "source": 5}]
+            assert (await describe(broker, GROUP, "s", start))[2][start]["synonyms"] == synonyms
+            assert await alter(broker, GROUP, "s", (start, DELETE, None)) == (Error.NONE, None)
             assert await alter(broker, GROUP, "g", (key, SET, "50000")) == (Error.NONE, None)
             own = {"name": key, "value": "50000", "source": 8}
             found = (await describe(broker, GROUP, "g", key))[2][key]
@@ -291,6 +296,7 @@ def test_settings_of_client_metrics(tmp_path: Path) -> None:
         wrong = Error.INVALID_REQUEST
         for name, change, error, why in (
             ("m", ("interval.ms", "50"), wrong, "Invalid value 50 for interval.ms, interval must be between 100 and 3600000 (1 hour)"),
+            ("m", ("interval.ms", "x"), Error.INVALID_CONFIG, "Invalid value x for configuration interval.ms: Not a number of type INT"),
             ("m", ("bogus", "1"), wrong, "Unknown client metrics configuration: bogus"),
             ("", ("interval.ms", "5000"), wrong, "Subscription name can't be empty"),
             ("m", ("match", "abc"), Error.INVALID_CONFIG, "Illegal client matching pattern: abc"),

@@ -332,6 +332,8 @@ def test_broker_settings(tmp_path: Path) -> None:
                 "Node id must be an integer, but it is: x",
             )
             assert await alter(broker, BROKER, "", ("foo.bar", SET, "5")) == (Error.INVALID_CONFIG, "Unknown broker config name: foo.bar")
+            assert await alter(broker, BROKER, "", ("foo.bar", SET, "5"), ("num.partitions", SET, "5")) == (Error.INVALID_REQUEST, ro)
+            assert await alter(broker, BROKER, "", ("log.cleaner.backoff.ms", SET, "0"), validate_only=True) == (Error.NONE, None)
             assert await alter(broker, BROKER, "", ("log.cleanup.policy", APPEND, "compact")) == (Error.NONE, None)
             assert await value(broker, "1", "log.cleanup.policy", BROKER) == ("delete,compact", 3)
             for kind, name, why in (

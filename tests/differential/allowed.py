@@ -71,10 +71,10 @@ RULES: Final = [
         "Kafka refuses to take that min.insync.replicas=1 away; eligible leader replicas are for several nodes",
     ),
     Rule(
-        "AlterConfigs",
+        "AlterConfigs|IncrementalAlterConfigs",
         r"\.responses\.error_(code|message)",
-        "0|42|None|'.*'",
-        "40|'Unknown broker config name: .*'",
+        "0|None",
+        "40|'Unknown broker config name: no\\.such\\.setting'",
         "Kafka takes settings of the broker that it does not know, for plugins of its own; there are none here",
     ),
     Rule(
@@ -96,6 +96,27 @@ RULES: Final = [
     Rule("CreateTopics", r"\.topics\.error_message", "'.*'", "'.*'", _OTHER_WRONG),
     Rule("CreateTopics", r"\.topics\.error_code", "3[789]|4[024]", "3[789]|4[024]", _OTHER_WRONG),
     Rule("IncrementalAlterConfigs|AlterConfigs", r"\.responses\.error_message", _WRONG_CONFIG, _WRONG_CONFIG, _OTHER_WRONG),
+    Rule(
+        "IncrementalAlterConfigs|AlterConfigs",
+        r"\.responses\.error_message",
+        r"'requirement failed: log\.roll\.ms must be .*'",
+        r"'Invalid value 0 for configuration log\.roll\.ms: .*'",
+        "a bound that Kafka checks after it has read the setting is said as all others are",
+    ),
+    Rule(
+        "IncrementalAlterConfigs|AlterConfigs",
+        r"\.responses\.error_message",
+        "'Unknown client metrics configuration: .*'",
+        "'Unknown client metrics configuration: .*'",
+        _OTHER_WRONG,
+    ),
+    Rule(
+        "AddPartitionsToTxn",
+        r"\.results_by_topic_v3_and_below",
+        r"\[\{'name': '[^']*', 'results_by_partition': \[\]\}\]",
+        r"\[\]",
+        "a topic of which no partition is named is not in the answer",
+    ),
     Rule("AlterClientQuotas", r"\.entries\.error_message", _WRONG_QUOTA, _WRONG_QUOTA, _OTHER_WRONG),
     Rule(
         "AlterConfigs",
@@ -141,6 +162,13 @@ RULES: Final = [
         r"\[.*",
         r"\[.*'protocol_type': ''.*",
         "a commit that took nothing makes a group in both; Kafka lists it only when something else has been stored beside it",
+    ),
+    Rule(
+        "DescribeGroups",
+        r"\.groups\.group_state",
+        "'Dead'",
+        "'Empty'",
+        "a commit that took nothing makes a group in both; Kafka forgets it when nothing else has been stored beside it",
     ),
     Rule("OffsetFetch", r"\.groups\.error_code", "-1", "25", "an epoch without a member makes Kafka fail"),
     Rule(

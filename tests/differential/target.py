@@ -1,7 +1,7 @@
 """One broker under comparison: runs the steps of a sequence and says what came of each in terms that fit every broker.
 
 A step is `{"api", "version", "message"}` and, where wanted: `conn` (which connection, 0 by default), `as` (the name for what the answer
-gives out), `spoil` (bytes of the body changed: ["cut", n], ["flip", n] or ["add", n]), `defer` (send only; `{"collect": conn}` reads the
+gives out), `spoil` (bytes of the body changed: ["cut", n] or ["add", n]), `defer` (send only; `{"collect": conn}` reads the
 answer later); or `{"until": state, "group": id}`, which waits until a group is in that state.
 """
 
@@ -119,8 +119,6 @@ class Target:
         match step.get("spoil"):
             case ["cut", amount]:
                 del body[max(0, len(body) - amount) :]
-            case ["flip", at] if body:
-                body[at % len(body)] ^= 0x81
             case ["add", amount]:
                 body += bytes(amount)
         self._correlation += 1
@@ -310,7 +308,7 @@ class Target:
                 return self.bindings.number("session", value)
             case int() if name in {"log_append_time_ms", "transaction_start_time_ms"} and value > 0:
                 return "<now>"
-            case int() if name == "last_timestamp" and value > _PAST_MS:
+            case int() if name in {"last_timestamp", "timestamp"} and value > _PAST_MS:
                 return "<now>"
             case int() if name == "finalized_features_epoch":
                 return "<epoch>"
@@ -326,7 +324,7 @@ class Target:
             if end > len(data):
                 break
             attributes, last, first_ms, max_ms, pid, pid_epoch, sequence, count = struct.unpack_from(">hiqqqhii", data, at + 21)
-            times = ["<now>", "<now>"] if attributes & 8 else [first_ms, max_ms]
+            times = ["<now>", "<now>"] if attributes & 8 or first_ms > _PAST_MS else [first_ms, max_ms]
             who = [self.bindings.number("producer_id", pid), pid_epoch, sequence]
             made.append([base, last, epoch, magic, attributes, *times, *who, count, zlib.crc32(data[at + 61 : end])])
             at = end

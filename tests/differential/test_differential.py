@@ -1,11 +1,12 @@
 """fastlog answers as Kafka 4.3 did when the sequences were recorded; the long test asks a Kafka that runs.
 
-Record anew: `python -m tests.differential --seed 1 --steps 3000 --record tests/differential/kafka-4.3.jsonl.gz`
+Record anew: `python -m tests.differential --seed 500 --steps 2000 --record tests/differential/kafka-4.3.jsonl.gz`, run the test some
+ten times beside a load, and take out the sequences whose answers hang on time (most of those with members that wait for one another).
 """
 
 from __future__ import annotations
 
-import random
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,13 +67,13 @@ def test_a_difference_is_found_and_told() -> None:
 @pytest.mark.one_engine
 @pytest.mark.timeout(900)
 def test_beside_kafka(engine: str, kafka_classpath: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seed = random.randrange(1 << 30)
+    seed = int(os.environ.get("FASTLOG_TEST_SEED", "100"))
     report = Report()
     with kafka_for(tmp_path) as there, fastlog_for(tmp_path, engine) as here:
         kafka, fastlog = Target(there, SETTLE_S), Target(here)
         warm(kafka)
         warm(fastlog)
-        for number in range(seed, seed + 12):
+        for number in range(seed, seed + 6):
             for theme in THEMES:
                 walk(kafka, fastlog, theme, number, 25, report)
     with capsys.disabled():

@@ -140,7 +140,7 @@ class Cleaner:
             except Exception:
                 log.exception("looking for logs to compact failed")
             if not worked:
-                await asyncio.sleep(self._context.configs.get("log.cleaner.backoff.ms") / 1000)
+                await asyncio.sleep(max(1, self._context.configs.get("log.cleaner.backoff.ms")) / 1000)
 
     async def clean_dirtiest(self) -> bool:
         """Compacts the log that needs it most. False when none does, or it did not work out."""

@@ -53,8 +53,8 @@ def group_configs(layers: Layers, own: Mapping[str, str], names: Collection[str]
     for key in GROUP_KEYS.values():
         if not names or key.name in names:
             found = layers.group(key.name, own)
-            if not found:
-                found = [Found(key.name, key.default or "", Source.DEFAULT)]
+            if not found or found[-1].source is Source.GROUP:  # the broker has none for all groups
+                found = [*found, Found(key.name, key.default or "", Source.DEFAULT)]
             shown.append(_shown(key, found, found[0].text, read_only=False))
     return shown
 

@@ -11,7 +11,7 @@ from fastlog.broker.configs import may_change
 from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.config.broker import BROKER_KEYS
-from fastlog.config.client_metrics import CLIENT_METRICS_KEYS, check_match
+from fastlog.config.client_metrics import CLIENT_METRICS_KEYS, check_interval, check_match
 from fastlog.config.group import BOUNDED, GROUP_KEYS
 from fastlog.config.keys import ConfigError
 from fastlog.config.topic import TOPIC_KEYS
@@ -123,17 +123,19 @@ async def _alter_client_metrics(ctx: Context, name: str, change: Change, *, vali
         wanted = change(own, CLIENT_METRICS_KEYS)
         if not name:
             raise KafkaError(Error.INVALID_REQUEST, "Subscription name can't be empty")
+        for key in wanted:
+            if key not in CLIENT_METRICS_KEYS:
+                raise KafkaError(Error.INVALID_REQUEST, f"Unknown client metrics configuration: {key}")
+        code = Error.INVALID_CONFIG
         try:
-            for key, text in wanted.items():
-                if key not in CLIENT_METRICS_KEYS:
-                    raise ConfigError(f"Unknown client metrics configuration: {key}")
-                CLIENT_METRICS_KEYS[key].parse(text)
+            parsed = {key: CLIENT_METRICS_KEYS[key].parse(text) for key, text in wanted.items()}
+            if "interval.ms" in parsed:
+                code = Error.INVALID_REQUEST  # as in Kafka, of a number that is out of bounds
+                check_interval(parsed["interval.ms"])
+                code = Error.INVALID_CONFIG
+            check_match(parsed.get("match", []))
         except ConfigError as error:
-            raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
-        try:
-            check_match(CLIENT_METRICS_KEYS["match"].parse(wanted.get("match", "")))
-        except ConfigError as error:
-            raise KafkaError(Error.INVALID_CONFIG, str(error)) from None
+            raise KafkaError(code, str(error)) from None
         return wanted
 
     with _storing(ctx):
@@ -168,16 +170,17 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
         wanted = change(dict(own), BROKER_KEYS)
         changed = [key for key in sorted(own.keys() | wanted.keys()) if own.get(key) != wanted.get(key)]
         unknown = [key for key in changed if key not in BROKER_KEYS]
-        if unknown:
-            raise KafkaError(Error.INVALID_CONFIG, f"Unknown broker config name: {unknown[0]}")
-        fixed = [key for key in changed if not may_change(key)]
+        fixed = [key for key in changed if key in BROKER_KEYS and not may_change(key)]
         if fixed:
             raise KafkaError(Error.INVALID_REQUEST, f"Cannot update these configs dynamically: [{', '.join(fixed)}]")
         try:
             for key, text in wanted.items():
-                BROKER_KEYS[key].parse(text)
+                if key in BROKER_KEYS:
+                    BROKER_KEYS[key].parse(text)
         except ConfigError as error:
             raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
+        if unknown:  # said last: Kafka says what is wrong with the others, and takes these
+            raise KafkaError(Error.INVALID_CONFIG, f"Unknown broker config name: {unknown[0]}")
         return wanted
 
     with _storing(ctx):

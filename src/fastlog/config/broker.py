@@ -135,7 +135,7 @@ _FIXED: Final = (
         Type.LONG,
         "15000",
         "How long the cleaner rests when it found no log to compact.",
-        at_least(1),
+        at_least(0),
         mode=Mode.CLUSTER,
     ),
     Key(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from fastlog.config.keys import ConfigError, Key, Type
 
@@ -32,15 +32,17 @@ def check_match(patterns: list[str]) -> None:
             raise ConfigError(f"Illegal client matching pattern: {pattern}")
 
 
-def _interval(name: str, value: Any) -> None:
+def check_interval(value: int) -> None:
+    """Raises ConfigError."""
     if not INTERVAL_MIN_MS <= value <= INTERVAL_MAX_MS:
-        raise ConfigError(f"Invalid value {value} for {name}, interval must be between {INTERVAL_MIN_MS} and {INTERVAL_MAX_MS} (1 hour)")
+        bounds = f"{INTERVAL_MIN_MS} and {INTERVAL_MAX_MS} (1 hour)"
+        raise ConfigError(f"Invalid value {value} for interval.ms, interval must be between {bounds}")
 
 
 CLIENT_METRICS_KEYS: Final[dict[str, Key]] = {
     key.name: key
     for key in (
-        Key("interval.ms", Type.INT, "300000", "How often clients push." + _IDLE, _interval),
+        Key("interval.ms", Type.INT, "300000", "How often clients push." + _IDLE),
         Key("match", Type.LIST, "", "Which clients push, as NAME=REGEX." + _IDLE),
         Key("metrics", Type.LIST, "", "Beginnings of the names of the metrics that are pushed; * is all." + _IDLE),
     )
