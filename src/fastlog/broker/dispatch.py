@@ -175,8 +175,7 @@ class Unanswerable(Exception):  # noqa: N818 - not an error of ours: the text sa
 
 
 async def answer(ctx: Context, request: Request, *, counted: bool = False) -> Answer:
-    """`counted`: the time that it takes counts for its client's quota. Raises Unanswerable, and whatever the handler raises.
-    """
+    """`counted`: the time that it takes counts for its client's quota. Raises Unanswerable, and whatever the handler raises."""
     api = API_BY_KEY.get(request.api_key)
     if api is None:
         raise Unanswerable(f"unknown API key {request.api_key} (version {request.version})")

@@ -5,7 +5,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from fastlog._core import Delivery
 
@@ -98,6 +98,12 @@ class Signal:
         self._told = told
         self._waiting: set[asyncio.Future[None]] = set()
         self.loop.add_reader(fd, self._readable)
+
+    def of(self, who: str) -> Self:
+        """Itself; RuntimeError in another loop than its own. `who`: the client that it belongs to."""
+        if self.loop is not asyncio.get_running_loop():
+            raise RuntimeError(f"the {who} belongs to another event loop; make one in each")
+        return self
 
     def _readable(self) -> None:
         self._told()

@@ -52,9 +52,7 @@ class AsyncConsumer:
         """In the loop of the first call; RuntimeError in another one."""
         if self._found is None:
             self._found = Signal(self._consumer._ready_fd(), self._consumer._clear_ready)
-        elif self._found.loop is not asyncio.get_running_loop():
-            raise RuntimeError("the consumer belongs to another event loop; make one in each")
-        return self._found
+        return self._found.of("consumer")
 
     # --- what is read
 

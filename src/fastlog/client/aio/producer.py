@@ -57,9 +57,7 @@ class AsyncProducer:
         """In the loop of the first call; RuntimeError in another one."""
         if self._found is None:
             self._found = Signal(self._producer._done_fd(), self._deliver)
-        elif self._found.loop is not asyncio.get_running_loop():
-            raise RuntimeError("the producer belongs to another event loop; make one in each")
-        return self._found
+        return self._found.of("producer")
 
     def _deliver(self) -> None:
         for delivery, call in self._producer._take_done():
