@@ -6,13 +6,15 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer as Librdkafka
 
 from fastlog._core import partition_for
-from fastlog.client import Consumer, Producer
+from fastlog.client import Admin, Consumer, Producer, RecordBatches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +76,27 @@ def test_a_table_goes_in_and_comes_out(bootstrap: str, topic: str, kind: str) ->
     frames = [row for batch in found for row in pl.DataFrame(batch).to_dicts()]
     frames = [{**row, "timestamp": as_ms(row["timestamp"])} for row in frames]
     assert sort(frames) == SENT
+    whole = RecordBatches(found)
+    assert sorted(zip(*(pd.DataFrame.from_arrow(whole)[c] for c in ("partition", "value")), strict=True), key=repr) == sorted(
+        ((partition, value) for _, partition, _, value in SENT), key=repr
+    )
+    rows_of_duckdb = duckdb.execute("SELECT epoch_ms(timestamp), partition, key, value FROM whole ORDER BY 1").fetchall()
+    assert rows_of_duckdb == SENT
+
+
+@pytest.mark.one_engine
+def test_what_came_out_goes_in(bootstrap: str, topic: str, admin: Admin) -> None:
+    """A topic copied as Arrow, headers, timestamps and partitions with it."""
+    headers = [[("n", b"%d" % i), ("none", None)] if i % 2 else None for i in range(300)]
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        times, numbers = [START + i for i in range(300)], [i % 3 for i in range(300)]
+        producer.send_batch(topic, [b"%d" % i for i in range(300)], headers=headers, timestamps=times, partitions=numbers).result(30)
+        admin.create_topic(f"{topic}-copy", 3)
+        for batch in batches(bootstrap, topic, 300):
+            producer.send_batch(f"{topic}-copy", pa.table(batch).drop_columns(["offset"])).result(30)
+            producer.send_batch(f"{topic}-copy", pl.DataFrame(batch).drop("offset")).result(30)
+    copied = sorted((r.partition, r.timestamp, r.value, r.headers) for b in batches(bootstrap, f"{topic}-copy", 600) for r in b)
+    assert copied == sorted((i % 3, START + i, b"%d" % i, headers[i] or []) for i in range(300) for _ in range(2))
 
 
 def as_ms(moment: Any) -> int:

@@ -138,6 +138,47 @@ def test_a_topic_that_comes_later(bootstrap: str, fresh_name: str, admin: Admin)
         assert consumer.poll(1, 30)[0].value == b"here"
 
 
+@pytest.mark.one_engine
+@pytest.mark.parametrize("how", ["names", "pattern"])
+def test_a_group_waits_for_a_topic(
+    bootstrap: str, fresh_name: str, admin: Admin, how: str, caplog: pytest.LogCaptureFixture, eventually: Eventually
+) -> None:
+    """The broker is asked again, soon for a name, with a pattern every metadata_max_age_ms."""
+    with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=fresh_name, metadata_max_age_ms=500) as consumer:
+        came: list[TopicPartition] = []
+        took_up = threading.Event()
+
+        def assigned(parts: list[TopicPartition]) -> None:
+            came.extend(parts)
+            took_up.set()
+
+        if how == "names":
+            consumer.subscribe([fresh_name], on_assign=assigned)
+        else:
+            consumer.subscribe(pattern=f"{fresh_name}.*", on_assign=assigned)
+        eventually(lambda: consumer.poll(1, 0.1) == [] and took_up.is_set(), 60)
+        assert came == []
+        if how == "names":
+            eventually(lambda: f"topic {fresh_name!r}: unknown topic or partition" in caplog.text, 60)
+        admin.create_topic(fresh_name, 2)
+        with Producer(bootstrap_servers=bootstrap) as producer:
+            eventually(lambda: fresh_name in {t.name for t in admin.topics()}, 20)
+            producer.send(fresh_name, b"here", partition=1).result(30)
+        assert consumer.poll(1, 60)[0].value == b"here"
+        assert sorted(came) == [(fresh_name, 0), (fresh_name, 1)]
+
+
+@pytest.mark.one_engine
+def test_a_name_that_no_topic_has(bootstrap: str, fresh_name: str) -> None:
+    with Consumer(bootstrap_servers=bootstrap, group_id=fresh_name) as consumer:
+        consumer.subscribe(["no/such"])
+        with pytest.raises(errors.InvalidTopicError, match="no/such"):
+            consumer.poll(1, 60)
+        consumer.assign({("no/such", 0): 0})
+        with pytest.raises(errors.InvalidTopicError, match="no/such"):
+            consumer.poll(1, 60)
+
+
 def test_a_group_shares_and_takes_over(bootstrap: str, filled: str, fresh_name: str) -> None:
     gone: list[TopicPartition] = []
     with Consumer(bootstrap_servers=bootstrap, group_id=fresh_name, auto_offset_reset="earliest", enable_auto_commit=False) as one:
@@ -278,6 +319,7 @@ def test_the_metrics_hook(bootstrap: str, topic: str, caplog: pytest.LogCaptureF
         (lambda c, t: c.seek((t, 0), -5), ValueError),
         (lambda c, t: c.seek((t, 0), "7"), TypeError),
         (lambda c, t: c.pause([(t, 2)]), KeyError),
+        (lambda c, t: c.resume((t, 0)), TypeError),
         (lambda c, t: c.subscribe(t), TypeError),
         (lambda c, _: c.subscribe(pattern="("), ValueError),
         (lambda c, _: c.poll(0), ValueError),

@@ -11,6 +11,7 @@ import pytest
 import fastlog
 from fastlog.client import Admin
 from fastlog.embedding import EmbeddedBrokerError
+from tests.support.java import java
 
 TEST = """
 import confluent_kafka
@@ -43,6 +44,16 @@ def test_it_runs_and_cleans_up() -> None:
         assert broker.data.exists()
     assert broker.process.returncode == 0
     assert not broker.data.parent.exists()
+
+
+@pytest.mark.java
+def test_a_java_client(kafka_classpath: str) -> None:
+    with fastlog.embedded() as broker:
+        at = ("--bootstrap-server", broker.bootstrap_servers, "--topic", "orders")
+        java(kafka_classpath, "org.apache.kafka.tools.ConsoleProducer", *at, given=b"a pear\na fig\n")
+        reading = ("--from-beginning", "--max-messages", "2", "--timeout-ms", "60000")
+        said = java(kafka_classpath, "org.apache.kafka.tools.consumer.ConsoleConsumer", *at, *reading)
+    assert sorted(said.splitlines()) == ["a fig", "a pear"]
 
 
 def test_a_killed_program_leaves_no_broker() -> None:

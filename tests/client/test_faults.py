@@ -110,7 +110,14 @@ def test_silence_is_a_timeout(proxy: Proxy, topic: str) -> None:
 def test_a_slow_broker_is_waited_for(proxy: Proxy, topic: str) -> None:
     proxy.delay_s = 0.2
     with Producer(bootstrap_servers=proxy.bootstrap) as producer:
-        producer.send_batch(topic, [b"x"] * 1000).result(60)
+        producer.send_batch(topic, [b"x"] * 1000, partitions=0).result(60)
+    with Consumer(bootstrap_servers=proxy.bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([(topic, 0)])
+        seen: list[Record] = []
+        deadline = time.monotonic() + 60
+        while len(seen) < 1000 and time.monotonic() < deadline:
+            seen += consumer.poll(1000, 0.5)
+    assert [r.offset for r in seen] == list(range(1000))
 
 
 def test_answers_that_were_spoilt(proxy: Proxy, bootstrap: str, topic: str) -> None:
@@ -211,6 +218,45 @@ def test_nothing_hangs_or_is_silent_at_exit(proxy: Proxy, topic: str) -> None:
     assert process.returncode == 0, said
     assert "ERROR {'client_id'" in said
     assert "'records': 3}" in said
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from fastlog.client import Consumer, Producer
+there, nobody, topic = sys.argv[1:]
+producer = Producer(bootstrap_servers=there, linger_ms=60_000, buffer_memory=65536, batch_size=1024)
+waiting = producer.send(topic, b"x")
+consumer = Consumer(bootstrap_servers=there)
+consumer.assign({(topic, 0): 0})
+lost = Producer(bootstrap_servers=nobody)
+calls = [waiting.result, lambda: consumer.poll(1, 120), lambda: list(consumer), lambda: lost.send(topic, b"x")]
+print("silence, please", flush=True)
+sys.stdin.readline()
+calls += [producer.flush, lambda: producer.send_batch(topic, [bytes(1000)] * 1000), lambda: producer.close(120)]
+for call in calls:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        call()
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+producer.close(0)
+lost.close(0)
+consumer.close()
+"""
+
+
+@pytest.mark.one_engine
+def test_whatever_waits_can_be_interrupted(proxy: Proxy, topic: str) -> None:
+    """By Ctrl-C; the broker has fallen silent."""
+    command = [sys.executable, "-c", INTERRUPTED, proxy.bootstrap, f"127.0.0.1:{free_port()}", topic]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "silence, please\n"
+        proxy.silent = True
+        said, errors = process.communicate("go\n", timeout=90)
+    assert process.returncode == 0, errors
+    assert said.splitlines() == ["interrupted"] * 7, errors
 
 
 class Liar:

@@ -12,12 +12,20 @@ from fastlog.config.broker import BROKER_KEYS
 from fastlog.protocol.messages import API_BY_KEY
 from tests.protocol import oracles
 
+from . import api as client_api
 from .pages import ABSENT, COMMAND, DOCS, KAFKA_APIS, NOTES, PAGES
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == PAGES[name](), f"run {COMMAND}"
+
+
+@pytest.mark.parametrize("name", client_api.CONTENTS)
+def test_every_call_is_explained(name: str) -> None:
+    for part in re.split(r"^##+ ", client_api.page(name), flags=re.MULTILINE)[1:]:
+        title, _, said = part.partition("\n")
+        assert re.sub(r"```python.*?```|^- .*$", "", said, flags=re.DOTALL | re.MULTILINE).strip(), f"{title} has no docstring"
 
 
 def test_every_api_is_served_or_absent_with_a_reason() -> None:

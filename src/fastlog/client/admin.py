@@ -31,6 +31,8 @@ SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A broker."""
+
     id: int
     host: str
     port: int
@@ -38,6 +40,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ClusterInfo:
+    """What `Admin.cluster` tells."""
+
     id: str
     controller: int  # broker id; -1: none
     brokers: list[Node]
@@ -45,6 +49,8 @@ class ClusterInfo:
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
+    """A partition of a topic. `replicas` and `in_sync`: ids of brokers. `error`: why it is not served now, None where it is."""
+
     number: int
     leader: int  # broker id; -1: offline
     replicas: list[int]
@@ -54,6 +60,8 @@ class PartitionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
+    """A topic. `internal`: the brokers' own, such as __consumer_offsets."""
+
     name: str
     internal: bool
     partitions: list[PartitionInfo]
@@ -61,6 +69,8 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
+    """A setting of a topic or broker, as it applies now."""
+
     name: str
     value: str | None  # None: sensitive
     source: str  # dynamic topic, dynamic broker, static broker, default, ...
@@ -69,6 +79,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Member:
+    """A member of a group. `instance_id`: of a static member. `partitions`: what it has."""
+
     id: str
     client_id: str
     host: str
@@ -78,6 +90,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """A consumer group. `state`: Empty, Stable, ...; `coordinator`: a broker's id."""
+
     name: str
     kind: str  # the protocol that it uses: "classic" or "consumer" (KIP-848)
     state: str
@@ -102,11 +116,13 @@ class Admin:
         self.close()
 
     def close(self) -> None:
+        """Ends its connections; every other call raises ClosedError then."""
         self._cluster.close()
 
     # --- cluster and topics
 
     def cluster(self) -> ClusterInfo:
+        """The cluster's id, its controller and its brokers."""
         self._cluster.metadata([])
         nodes = [Node(node, host, port) for node, (host, port) in sorted(self._cluster.nodes.items())]
         return ClusterInfo(self._cluster.cluster_id, self._cluster.controller, nodes)
@@ -153,6 +169,7 @@ class Admin:
         _check(said["topics"], f"create topic {name!r}")
 
     def delete_topic(self, name: str) -> None:
+        """With all its records. UnknownTopicOrPartitionError where there is no such topic."""
         said = self._at_controller("DeleteTopics", {"topic_names": [name], "timeout_ms": self._timeout_ms})
         _check(said["responses"], f"delete topic {name!r}")
 
@@ -163,9 +180,11 @@ class Admin:
         _check(said["results"], f"add partitions to topic {name!r}")
 
     def topic_settings(self, name: str) -> list[Setting]:
+        """All that apply to a topic, by name. UnknownTopicOrPartitionError where there is no such topic."""
         return self._settings(TOPIC, name, f"topic {name!r}")
 
     def broker_settings(self, broker: int) -> list[Setting]:
+        """All of a broker, by name; `broker`: its id."""
         return self._settings(BROKER, str(broker), f"broker {broker}", broker)
 
     def _settings(self, kind: int, name: str, what: str, node: int = -1) -> list[Setting]:
@@ -196,6 +215,7 @@ class Admin:
         return {p: found[p]["offset"] for p in wanted}
 
     def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset of the first record that is still there. UnknownTopicOrPartitionError where there is no such partition."""
         return self._offsets(dict.fromkeys(partitions, EARLIEST), "find the start")
 
     def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:

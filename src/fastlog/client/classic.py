@@ -114,7 +114,7 @@ class ClassicMembership(Membership):
     def _join(self) -> None:
         """JoinGroup and SyncGroup; on success there is an assignment."""
         self._again = False
-        topics = sorted(self.topics())
+        topics = self.subscribed = sorted(self.topics())
         wait_s = self.settings["max_poll_interval_ms"] / 1000
         request = {
             "group_id": self.group,
@@ -185,9 +185,10 @@ class ClassicMembership(Membership):
             members[member["member_id"]] = Member(told["topics"], member["group_instance_id"], owned, generation)
         topics = {t for member in members.values() for t in member.topics}
         known = self.cluster.metadata(sorted(topics)) if topics else {}
-        self.counts = {name: len(meta.leaders) for name, meta in known.items() if not meta.error}
+        self.counts = {name: meta.count(0) for name, meta in known.items()}
+        there = {name: count for name, count in self.counts.items() if count}
         made = []
-        for name, parts in ASSIGNORS[strategy](members, self.counts).items():
+        for name, parts in ASSIGNORS[strategy](members, there).items():
             message = {"assigned_partitions": [{"topic": t, "partitions": n} for t, n in by_topic(parts).items()], "user_data": None}
             made.append({"member_id": name, "assignment": _versioned(ASSIGNMENT, 1, message)})
         return made

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -10,12 +11,13 @@ from typing import Any
 
 from fastlog.client.connection import Connection, parse_address
 from fastlog.client.errors import error_for
-from fastlog.client.failures import ClientError, ClientTimeoutError, ProtocolError, UnreachableError
+from fastlog.client.failures import ClientError, ClientTimeoutError, ClosedError, ProtocolError, UnreachableError
 from fastlog.protocol.messages import Message
 
 log = logging.getLogger("fastlog.client")
 
 GROUP, TRANSACTION = 0, 1
+UNKNOWN_TOPIC_OR_PARTITION = 3
 # A coordinator that is being loaded or has moved.
 COORDINATOR_ERRORS = (14, 15, 16)
 
@@ -30,6 +32,10 @@ class TopicMetadata:
     leaders: list[int]
     epochs: list[int] = field(default_factory=list)
     raw: Message = field(default_factory=dict)
+
+    def count(self, before: int) -> int:
+        """Of its partitions; 0 when there is no such topic, `before` when that can't be told now."""
+        return len(self.leaders) if not self.error else 0 if self.error == UNKNOWN_TOPIC_OR_PARTITION else before
 
 
 class Cluster:
@@ -47,6 +53,7 @@ class Cluster:
         self.controller = -1
         self._connections: dict[tuple[int, str], Connection] = {}
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._closed = False
 
     def connect(self, host: str, port: int) -> Connection:
@@ -65,9 +72,11 @@ class Cluster:
         return made.detach(), version
 
     def connection(self, node: int = -1, channel: str = "") -> Connection:
-        """To a broker by its id; -1: to any. Raises UnreachableError."""
+        """To a broker by its id; -1: to any. Raises UnreachableError, or ClosedError after `close` or in a fork."""
+        if self._process != os.getpid():  # the parent reads from the same sockets
+            raise ClosedError("this process is a fork of the one that made the client; make a new one after the fork")
         if self._closed:
-            raise UnreachableError(self.bootstrap, "the client is closed")
+            raise ClosedError("the client is closed")
         with self._lock:
             found = self._connections.get((node, channel))
             if found is not None and not found.closed:

@@ -28,6 +28,7 @@ log = logging.getLogger("fastlog.client")
 ASK_METADATA, ASK_LINK = 1, 4
 OFFSET_OUT_OF_RANGE, CORRUPT = 1, -110
 EARLIEST, LATEST = -2, -1
+MISSING_S = 1.0  # between two looks for topics that are not there
 Listener = Callable[[list[TopicPartition]], object]
 _open: "weakref.WeakSet[Consumer]" = weakref.WeakSet()
 
@@ -72,6 +73,7 @@ class Consumer(ConsumerCore):
         self._broker_pattern: str | None = None
         self._membership: Membership | None = None
         self._manual = False
+        self._topic_failure: ClientError | None = None  # for the user, when next polling
         self._took_up = False  # an assignment was taken up, perhaps an empty one
         self.on_assign: Listener | None = None
         self.on_revoke: Listener | None = None
@@ -175,7 +177,8 @@ class Consumer(ConsumerCore):
         """The next records, up to `max_records`, as soon as there are any; none when `timeout` seconds are over.
 
         Raises errors that concern what is read: OffsetOutOfRangeError (with auto_offset_reset="none"), CorruptMessageError,
-        TopicAuthorizationFailedError, and those of joining the group.
+        InvalidTopicError, TopicAuthorizationFailedError, and those of joining the group. A topic that does not exist (yet) is waited for,
+        and logged.
         """
         if max_records < 1:
             raise ValueError(f"max_records {max_records}: expected 1 or more")
@@ -245,11 +248,12 @@ class Consumer(ConsumerCore):
         self._seek(*at, checked_offset(offset))
 
     def seek_to_beginning(self, partitions: Iterable[Partition] = ()) -> None:
-        """Of those given, or all that are assigned."""
+        """To the first record that is still there, of those given, or of all that are assigned."""
         for (topic, number), found in self._list_offsets(dict.fromkeys(partitions or self._assigned(), EARLIEST)).items():
             self._seek(topic, number, found.offset)
 
     def seek_to_end(self, partitions: Iterable[Partition] = ()) -> None:
+        """Behind the last record, of those given, or of all that are assigned."""
         for (topic, number), found in self._list_offsets(dict.fromkeys(partitions or self._assigned(), LATEST)).items():
             self._seek(topic, number, found.offset)
 
@@ -269,18 +273,21 @@ class Consumer(ConsumerCore):
         return max(0, state["end"] - state["position"]) if state["known"] and state["position"] >= 0 else None
 
     def pause(self, partitions: Iterable[Partition]) -> None:
-        """Gives out nothing of these until `resume`."""
-        for topic, number in partitions:
+        """Gives out nothing of these until `resume`. KeyError for a partition that is not assigned."""
+        for topic, number in checked(partitions):
             self._pause(topic, number, True)
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        for topic, number in partitions:
+        """Ends `pause`. KeyError for a partition that is not assigned."""
+        for topic, number in checked(partitions):
             self._pause(topic, number, False)
 
     def paused(self) -> list[TopicPartition]:
+        """The partitions for which `pause` holds."""
         return [TopicPartition(*p) for p in self._assigned() if self._state(*p)["paused"]]
 
     def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
+        """The offsets of the first records that are still there."""
         return {p: found.offset for p, found in self._list_offsets(dict.fromkeys(partitions, EARLIEST)).items()}
 
     def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
@@ -404,6 +411,9 @@ class Consumer(ConsumerCore):
     def _service(self) -> None:
         """Follows the group, finds places, commits what is due, raises errors. In the user's thread."""
         self._check_open()
+        if self._topic_failure is not None:
+            failure, self._topic_failure = self._topic_failure, None
+            raise failure
         membership = self._membership
         if membership is not None and not self._manual and (self._topics or self._pattern or self._broker_pattern):
             if membership.state is State.REVOKING or membership.state is State.LOST:
@@ -513,7 +523,8 @@ class Consumer(ConsumerCore):
             try:
                 if wanted & ASK_METADATA or time.monotonic() >= due:
                     due = time.monotonic() + refresh_s
-                    self._refresh()
+                    if not self._refresh():
+                        due = min(due, time.monotonic() + MISSING_S)
                 if wanted & ASK_LINK:
                     self._connect_wanted()
             except ClientError as error:
@@ -523,19 +534,24 @@ class Consumer(ConsumerCore):
                 time.sleep(self.settings["retry_backoff_ms"] / 1000)
                 self._want_metadata()
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> bool:
+        """Asks for leaders, and joins again where topics have come, gone or grown. Whether all topics are there."""
         membership = self._membership
-        topics = {t for t, _ in self._assigned()} | (set(membership.counts) if membership else set())
-        if not topics:
-            return
-        found = self._cluster.metadata(sorted(topics), create=self.settings["allow_auto_create_topics"])
+        topics = {t for t, _ in self._assigned()} | {*self._topics, *(membership.counts if membership else ())}
+        found = self._cluster.metadata(sorted(topics), create=self.settings["allow_auto_create_topics"]) if topics else {}
         for name, meta in found.items():
             if meta.error == 0:
                 self._set_leaders(name, meta.leaders, meta.epochs)
-        if membership is not None and membership.counts and membership.state is State.STABLE:
-            counts = {name: len(meta.leaders) for name, meta in found.items() if not meta.error and name in membership.counts}
-            if counts != membership.counts or (self._pattern and set(self._wanted_topics()) != set(counts)):
+            else:
+                error = error_for(meta.error, f"topic {name!r}")
+                say_seldom(WARNING, "%s", error, topic=name)
+                if not error.retriable:
+                    self._topic_failure = error
+        if membership is not None and membership.state is State.STABLE:
+            counts = {name: found[name].count(before) if name in found else before for name, before in membership.counts.items()}
+            if counts != membership.counts or (self._pattern and sorted(self._wanted_topics()) != membership.subscribed):
                 membership.rejoin()
+        return not any(meta.error for meta in found.values())
 
     def _connect_wanted(self) -> None:
         for node in self._sources_wanted():

@@ -53,7 +53,8 @@ class Membership:
         self.assignment: list[Partition] = []  # what it is to have
         self.leaving: list[Partition] = []  # what it is to let go of
         self.failure: ClientError | None = None
-        self.counts: dict[str, int] = {}  # of partitions by topic, as the leader shared them out
+        self.counts: dict[str, int] = {}  # of partitions by topic, as the leader shared them out; 0: there is no such topic
+        self.subscribed: list[str] = []  # topics, as the member said when it joined
         self.polled = time.monotonic()
         self.pattern: str | None = None  # of topics, for the broker to match (KIP-848)
         self._after_leaving = State.JOINING
@@ -194,7 +195,7 @@ class Membership:
             if code == STALE_MEMBER_EPOCH and time.monotonic() < deadline:
                 self._renew(generation)
                 continue
-            if code in (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID):
+            if code in (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID) and self.generation == generation:  # not since joined anew
                 self._thrown_out(code)
             raise error_for(code, f"commit {topic} [{part['partition_index']}] of group {self.group!r}")
 

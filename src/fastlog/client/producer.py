@@ -196,7 +196,10 @@ class Producer(ProducerCore):
             return self._set_topic(topic, meta.leaders)
 
     def _failure(self, code: int, topic: str, partition: int) -> ClientError:
-        what = f"produce to {topic} [{partition}]"
+        return self._explained(code, f"produce to {topic} [{partition}]")
+
+    def _explained(self, code: int, what: str) -> ClientError:
+        """The error of one of Kafka's codes, or of the core's own; `what` was tried."""
         if self._fatal is not None and code == LOST_CLOSED:
             return self._fatal
         if code == LOST_TIME:
@@ -360,19 +363,22 @@ class Producer(ProducerCore):
         if self._transaction_failure is not None:
             raise self._transaction_failure
         if code := self._transaction_error():
-            raise self._failure(code, "a record of the transaction", -1)
+            raise self._explained(code, "commit a transaction, one of whose records failed (abort it)")
         self._set_open(False)
         transactions.end(commit=True)
 
     def abort_transaction(self) -> None:
-        """Gives up what waits, and what was sent is never seen by read_committed consumers."""
+        """Gives up what waits, and what was sent is never seen by read_committed consumers.
+
+        ClientTimeoutError when a broker did not say in max_block_ms what became of its records: call it again.
+        """
         transactions = self._transactional()
         self._set_open(False)
-        failed = bool(self._transaction_error())
         self._purge()
-        self._flush(self.settings["max_block_ms"] / 1000)
+        if left := self._flush(self.settings["max_block_ms"] / 1000):
+            raise ClientTimeoutError(f"abort a transaction: {left} batches are unanswered after max_block_ms; abort it again")
         transactions.end(commit=False)
-        if failed:  # numbers of records that failed leave gaps: a new epoch begins without them
+        if self._numbers_lost():  # the broker has not seen them: a new epoch begins without them
             transactions.init()
 
 

@@ -44,7 +44,8 @@ def by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:
 
 
 class RecordMetadata(NamedTuple):
-    """Where a record is. `offset` -1: it was not told (acks=0). `timestamp`: milliseconds; the first of its batch's, or the broker's."""
+    """Where a record is. `offset` -1: it was not told (acks=0, or a duplicate of one whose answer was lost). `timestamp`: milliseconds; the
+    first of its batch's, or the broker's."""
 
     topic: str
     partition: int

@@ -271,13 +271,13 @@ def header_rows(ArrowColumn column) -> list:
     cdef ArrowSchema *inner
     cdef bytes format = column.schema.format
     cdef int64_t i, at = column.array.offset + column.at
-    cdef const int32_t *offsets
+    cdef const void *ends
     cdef ArrowColumn part
-    if format not in (b"+l", b"+m") or column.schema.n_children != 1 or column.schema.children[0].n_children != 2:
+    if format not in (b"+l", b"+L", b"+m") or column.schema.n_children != 1 or column.schema.children[0].n_children != 2:
         raise TypeError("headers: expected an Arrow list of structs of name and value, or a map")
     inner = column.schema.children[0]
     entries = column.array.children[0]
-    offsets = <const int32_t *> column.array.buffers[1] + at
+    ends = column.array.buffers[1]
     pair = []
     for i in range(2):
         part = ArrowColumn()
@@ -288,7 +288,12 @@ def header_rows(ArrowColumn column) -> list:
         part.n = entries.length
         pair.append(values_of(part, -1).to_list())
     names, values = pair
-    return [[(names[k].decode(), values[k]) for k in range(offsets[i], offsets[i + 1])] for i in range(column.n)]
+    if format == b"+L":
+        bounds = [(<const int64_t *> ends)[at + i] for i in range(column.n + 1)]
+    else:
+        bounds = [(<const int32_t *> ends)[at + i] for i in range(column.n + 1)]
+    pairs = [(name.decode(), value) for name, value in zip(names, values)]
+    return [pairs[bounds[i]:bounds[i + 1]] for i in range(column.n)]
 
 
 cdef bint of_arrow(Values made, ArrowColumn column) except False:

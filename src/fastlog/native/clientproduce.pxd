@@ -140,7 +140,8 @@ cdef struct Core:
     int short_of_room
     int64_t producer_id
     int16_t producer_epoch
-    int16_t transaction_error
+    bint worn_out                   # no epoch is left: a new id comes when nothing has a number of the old one's
+    int16_t transaction_error       # the first of the transaction's records; its others fail with it. 0: none
     int64_t serial
     int64_t incomplete              # batches not done
     size_t used                     # bytes charged
@@ -175,7 +176,8 @@ cdef Appended core_append(Core *c, int32_t topic, const Column *values, const Co
                           const int32_t *partitions, int32_t partition, int64_t now_ms, int64_t *at, int64_t n, Segments *out,
                           int64_t wait_us) noexcept nogil
 cdef void batch_unref(Core *c, OutBatch *b) noexcept nogil      # with the lock held
-cdef void core_purge(Core *c, int16_t error) noexcept nogil     # with the lock held: fails all that waits
+# With the lock held: fails all that waits, and all that were to be sent again in this transaction.
+cdef void core_purge(Core *c, int16_t error) noexcept nogil
 
 # For clientsend, with the lock held.
 cdef void complete(Core *c, OutBatch *b, int16_t error, int64_t offset, int64_t append_ms) noexcept nogil

@@ -260,10 +260,13 @@ cdef void deactivate(Core *c, Part *p) noexcept nogil:
 
 cdef void core_purge(Core *c, int16_t error) noexcept nogil:
     cdef Part *p = c.active
+    if c.set.transactional and not c.transaction_error:
+        c.transaction_error = error
     while p != NULL:
         if p.open != NULL:
             close_open(p)
         while p.head != NULL:
+            p.bump = p.bump or p.head.sequence >= 0
             complete(c, dequeue(p), error, -1, -1)
         p = p.after
 

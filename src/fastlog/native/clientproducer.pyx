@@ -168,10 +168,10 @@ cdef class ProducerCore:
         """Queues one record and returns what becomes of it.
 
         value, key: bytes or None, or what the producer's serializers take. headers: [(str, bytes or None), ...] or a dict. partition: a
-        number,
-        or None for the partitioner's choice. timestamp: milliseconds since the epoch, or None for now.
+        number, or None for the partitioner's choice. timestamp: milliseconds since the epoch, or None for now.
         Waits while buffer_memory is used up, and for the metadata of a topic that is new, at most max_block_ms in all.
-        Raises BufferFullError, TypeError, RecordTooLargeError, UnknownTopicOrPartitionError, ClientClosedError.
+        Raises TypeError, ConfigError (there is no such partition), MessageTooLargeError, UnknownTopicOrPartitionError,
+        UnreachableError, BufferFullError, ClosedError.
         """
         cdef Column values, keys, blobs
         cdef Segments found
@@ -601,8 +601,19 @@ cdef class ProducerCore:
         """The first error of a record of this transaction; 0: none."""
         return self.c.transaction_error
 
+    def _numbers_lost(self) -> bool:
+        """Whether records that had a number already were given up, in any partition."""
+        cdef int i, j
+        cdef bint found = False
+        pthread_mutex_lock(&self.c.lock)
+        for i in range(self.c.topics_n):
+            for j in range(self.c.topics[i].n):
+                found = found or self.c.topics[i].parts[j].bump
+        pthread_mutex_unlock(&self.c.lock)
+        return found
+
     def _purge(self, code: int = LOST_CLOSED) -> None:
-        """Fails all that waits to be sent."""
+        """Fails all that waits to be sent, and the transaction with it."""
         pthread_mutex_lock(&self.c.lock)
         core_purge(self.c, code)
         pthread_mutex_unlock(&self.c.lock)

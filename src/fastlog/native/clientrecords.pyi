@@ -7,10 +7,10 @@ class Record:
     topic: str
     partition: int
     offset: int
-    timestamp: int
-    key: Any
-    value: Any
-    append_time: bool
+    timestamp: int  # milliseconds since the epoch
+    key: Any  # bytes or None, or what key_deserializer made of them
+    value: Any  # bytes or None, or what value_deserializer made of them
+    append_time: bool  # whether the timestamp is the broker's
     def __init__(
         self,
         topic: str,

@@ -324,6 +324,7 @@ class RecordBatches:
         self._batches = list(batches)
 
     def append(self, batch):
+        """Adds one at the end."""
         self._batches.append(batch)
 
     def __len__(self):

@@ -26,6 +26,7 @@ cdef enum:
     FRAME_MAX = 16 << 20            # an answer to Produce is small
     FLEXIBLE_FROM = 9
     SLEEP_MAX_US = 1000000
+    EPOCH_MAX = 32767
     ASK_AGAIN_US = 50000            # between two askings of the control thread, at the least
 
 cdef enum:                          # Kafka's error codes that mean more than success or failure here
@@ -94,8 +95,12 @@ cdef bint expired(Core *c, OutBatch *b, int64_t now, int64_t *next) noexcept nog
     return False
 
 
-cdef void begin_epoch(Part *p) noexcept nogil:
+cdef void begin_epoch(Core *c, Part *p) noexcept nogil:
+    """Numbers begin anew in an epoch of our own (KIP-360). Nothing that waits may be stored: it would be taken for new."""
     cdef OutBatch *b = p.head
+    if c.producer_epoch + p.epochs == EPOCH_MAX:
+        c.worn_out = True
+        return
     p.bump = p.proven = False
     p.epochs += 1
     p.sequence = 0
@@ -140,10 +145,13 @@ cdef void pick(Core *c, Part *p, int64_t now, int64_t *next) noexcept nogil:
     # a broker that knows nothing of a producer takes any sequence for its first: a second batch must not overtake the first
     if p.in_flight and c.set.idempotent and not p.proven:
         return
-    if p.bump:
+    # one that was sent before may be stored, though nobody heard of it: its old number tells, so it goes once more under that
+    if p.bump and b.sequence < 0:
         if p.in_flight:
             return
-        begin_epoch(p)
+        begin_epoch(c, p)
+    if c.worn_out and b.sequence < 0:
+        return
     if p.leader < 0:
         ask(c, WANT_METADATA)
         next[0] = min(next[0], now + ASK_AGAIN_US)
@@ -180,15 +188,22 @@ cdef void pick(Core *c, Part *p, int64_t now, int64_t *next) noexcept nogil:
             p.sequence = <int32_t> ((<uint32_t> p.sequence + <uint32_t> b.count) & 0x7FFFFFFF)
             if b.sealed:
                 b.attempts += 1                 # the seal below numbers a new batch; this one has to be numbered anew
-        if b.producer_id != c.producer_id:      # a new producer: its numbers start again
-            b.producer_id = c.producer_id
-            b.producer_epoch = <int16_t> (c.producer_epoch + p.epochs)
     peer.picked_bytes += b.used
     at = &peer.picked
     while at[0] != NULL and at[0].topic <= b.topic:
         at = &at[0].next
     b.next = at[0]
     at[0] = b
+
+
+cdef bint numbered(Core *c) noexcept nogil:
+    """Whether any batch has a number by which the broker may still know it."""
+    cdef Part *p = c.active
+    while p != NULL:
+        if p.in_flight or (p.head != NULL and p.head.sequence >= 0):
+            return True
+        p = p.after
+    return False
 
 
 cdef int64_t drain(Core *c, int64_t now) noexcept nogil:
@@ -204,15 +219,21 @@ cdef int64_t drain(Core *c, int64_t now) noexcept nogil:
                 close_open(p)
             else:
                 next = min(next, p.open.made_us + c.set.linger_us)
-        while p.head != NULL and expired(c, p.head, now, &next):
-            give_up(c, p, LOST_TIME)
+        while p.head != NULL and (c.transaction_error or expired(c, p.head, now, &next)):
+            # with one of its records the whole transaction failed, and nothing more of it is sent
+            give_up(c, p, c.transaction_error if c.transaction_error else <int16_t> LOST_TIME)
         if p.head != NULL:
             pick(c, p, now, &next)
-        elif p.open == NULL and p.in_flight == 0 and not p.bump:
-            deactivate(c, p)
-        elif p.bump and p.in_flight == 0:
-            begin_epoch(p)
+        elif p.in_flight == 0:
+            if p.bump and not c.set.transactional:          # a transaction's producer gets its epochs from the coordinator
+                begin_epoch(c, p)
+            if p.open == NULL:
+                deactivate(c, p)
         p = following
+    if c.worn_out and not numbered(c):                      # all epochs of this producer's id are used up
+        c.worn_out = False
+        c.producer_id = -1
+        ask(c, WANT_PRODUCER_ID)
     return next
 
 
@@ -352,6 +373,26 @@ cdef bint about_leader(int16_t error) noexcept nogil:
                      FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH)
 
 
+cdef bint worth_another(Core *c, Part *p, OutBatch *b, int16_t error) noexcept nogil:
+    """Whether the batch is to be sent again. One that is not stored, as it lies behind a gap in the numbers, gets another number then."""
+    if retriable(error):
+        return True
+    if not c.set.idempotent:
+        return False
+    if error == OUT_OF_ORDER_SEQUENCE_NUMBER:
+        if p.in_flight == 0 and (p.head == NULL or p.head.serial > b.serial) and not p.bump:
+            if c.set.transactional:
+                return False
+            p.bump = True                       # all before it is decided, so that it can't come any more
+    elif error == UNKNOWN_PRODUCER_ID and not c.set.transactional:
+        p.bump = True                           # the broker has forgotten all of this partition's batches
+    else:
+        return False
+    if p.bump:
+        b.sequence = -1
+    return True
+
+
 cdef void again(Core *c, Part *p, OutBatch *b, int64_t now) noexcept nogil:
     cdef int64_t wait = c.set.backoff_us << min(b.attempts, 20)
     b.attempts += 1
@@ -372,15 +413,10 @@ cdef void answered(Core *c, OutBatch *b, int16_t error, int64_t offset, int64_t 
     if about_leader(error):
         p.leader = -1
         ask(c, WANT_METADATA)
-    if c.stopping or now - b.made_us >= c.set.delivery_us or (retriable(error) and b.attempts >= c.set.retries):
+    if c.stopping or now - b.made_us >= c.set.delivery_us:
         p.bump = p.bump or b.sequence >= 0
         complete(c, b, LOST_CLOSED if c.stopping else LOST_TIME if error == NETWORK_EXCEPTION else error, -1, -1)
-    elif retriable(error):
-        again(c, p, b, now)
-    elif error == OUT_OF_ORDER_SEQUENCE_NUMBER and c.set.idempotent and (p.bump or (p.head != NULL and p.head.serial < b.serial)):
-        again(c, p, b, now)                     # one before it is to be sent again, or was given up
-    elif error == UNKNOWN_PRODUCER_ID and c.set.idempotent and not c.set.transactional:
-        p.bump = True                           # the broker has forgotten all of this partition's batches
+    elif b.attempts < c.set.retries and worth_another(c, p, b, error):
         again(c, p, b, now)
     else:
         p.bump = p.bump or b.sequence >= 0
