@@ -13,13 +13,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench import budget, compare, groups, html, report, rows
+from bench import budget, compare, groups, html, publish, report, rows
 from bench.brokers import BROKERS, ROOT, StartError
 from bench.peers import PEERS
 from bench.session import Options, Session
 from fastlog.loadgen import limits
 from fastlog.loadgen.job import split_address
-from fastlog.loadgen.machine import describe
+from fastlog.loadgen.machine import describe, device_of, interrupts_core
 
 GIB = 1 << 30
 UNSAID = ("say", "deadline")
@@ -48,12 +48,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="7 pairs per row: for figures to be quoted")
     parser.add_argument("--resume", action="store_true", help="keep the sound samples that the output directory has from an earlier run")
     parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing: make the report again from its raw samples")
+    parser.add_argument("--publish", type=Path, metavar="JSON", help="measure nothing: put a report into the repository")
     parser.add_argument("--directory", type=Path, default=ROOT / "build/bench/data", help="for the brokers' data, on the disk to measure")
     parser.add_argument("--output", type=Path, default=ROOT / "build/bench/report", help="where the report goes")
     parser.add_argument("--memory", type=int, default=GIB, metavar="BYTES", help="fastlog's memory budget (default: 1 GiB, Kafka's heap)")
     parser.add_argument("--bytes-max", type=int, default=24 * GIB, metavar="BYTES", help="end a run early after so many (default: 24 GiB)")
-    parser.add_argument("--broker-core", type=int, default=0, metavar="N")
-    parser.add_argument("--load-core", type=int, default=1, metavar="N")
+    parser.add_argument("--broker-core", type=int, metavar="N", help="default: the one that takes the disk's interrupts, or the first")
+    parser.add_argument("--load-core", type=int, metavar="N", help="default: the first other one")
     parser.add_argument("--fastlog-option", action="append", default=[], metavar="ARG", help="one more argument for fastlog serve")
     parser.add_argument("--kafka-option", action="append", default=[], metavar="KEY=VALUE", help="one more server property")
     parser.add_argument(
@@ -63,6 +64,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-limits", action="store_true", help="don't measure disk, network and processor")
     parser.add_argument("--no-fill", action="store_true", help="don't turn free memory into page cache before each run")
     return parser.parse_args()
+
+
+def choose_cores(given: argparse.Namespace, cores: list[int]) -> None:
+    """Each broker pays for its own I/O, and the load keeps no completion waiting: so brokers go where the disk's interrupts go."""
+    if given.broker_core is None:
+        free = [core for core in cores if core != given.load_core] or cores
+        taken = interrupts_core(device_of(given.directory))
+        given.broker_core = taken if taken in free else free[0]
+    if given.load_core is None:
+        given.load_core = next((core for core in cores if core != given.broker_core), given.broker_core)
 
 
 def options_of(given: argparse.Namespace, chosen: list[rows.Row], brokers: int) -> Options:
@@ -123,9 +134,8 @@ def write(document: dict[str, Any], chosen: list[rows.Row], output: Path) -> Non
 
 def render(source: Path) -> int:
     """Makes the report's pages again from its raw samples, beside them."""
-    document = json.loads(source.read_text())
-    measured = {sample["row"] for sample in document["samples"]}
-    chosen = [row for row in groups.ROWS if row.name in measured]
+    document = publish.read(source)
+    chosen = publish.rows_of(document)
     write(document, chosen, source.parent)
     print(report.table(document["samples"], chosen, document["limits"]))
     return 0
@@ -139,6 +149,9 @@ def main() -> int:
         return 0
     if given.render:
         return render(given.render)
+    if given.publish:
+        print(f"{publish.publish(given.publish)}, README.md, docs/benchmarks.md")
+        return 0
     try:
         chosen = rows.choose("long" if given.long else given.only)
         if given.long:
@@ -148,6 +161,8 @@ def main() -> int:
         if not set(names) <= set(known):
             raise ValueError(f"--brokers: {given.brokers}; there are {', '.join(known)}")
         cores = os.sched_getaffinity(0)
+        given.directory.mkdir(parents=True, exist_ok=True)
+        choose_cores(given, sorted(cores))
         if not {given.broker_core, given.load_core} <= cores:
             raise ValueError(f"cores {given.broker_core} and {given.load_core} are not both among {sorted(cores)}")
     except ValueError as problem:
@@ -158,7 +173,6 @@ def main() -> int:
     except compare.CompareError as problem:
         print(f"bench/run: {problem}", file=sys.stderr)
         return 2
-    given.directory.mkdir(parents=True, exist_ok=True)
     options = options_of(given, chosen, len(BROKERS.keys() & set(names)) or 1)  # peers have few rows
     document: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 # Both look for segments to delete every second, so that a run at the disk's speed stays within the space that its row names.
 RETENTION_LOOK, RETENTION_LOOK_MS = "log.retention.check.interval.ms", "1000"
+SESSION, SESSION_MS = "broker.session.timeout.ms", "60000"
 STOP_SECONDS = 60
 
 
@@ -97,7 +98,7 @@ class Broker:
         self.prepare()
         begun = time.monotonic()
         with self.log.open("ab") as log:
-            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *self.command()]
+            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *machine.with_descriptors(), *self.command()]
             environment = {**os.environ, **self.environment()}
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
@@ -243,6 +244,8 @@ class Kafka(Broker):
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # On one core with thousands of partitions to make, its own heartbeats come late: it would be fenced, and lead nothing.
+            SESSION: SESSION_MS,
             # Deleted topics give back their disk space before the next run instead of after a minute.
             "log.segment.delete.delay.ms": "1000",
             RETENTION_LOOK: RETENTION_LOOK_MS,
@@ -266,7 +269,8 @@ class Kafka(Broker):
         return f"Apache Kafka {jar.stem.rpartition('-')[2]}, Java {java.group(1) if java else '?'}"
 
     def settings(self) -> str:
-        changed = f"addresses, one replica, log.segment.delete.delay.ms=1000, {RETENTION_LOOK}={RETENTION_LOOK_MS} {' '.join(self.options)}"
+        changed = f"addresses, one replica, log.segment.delete.delay.ms=1000, {RETENTION_LOOK}={RETENTION_LOOK_MS}, {SESSION}={SESSION_MS}"
+        changed += f" {' '.join(self.options)}"
         return f"JVM {self.jvm}; default server settings but for {changed}"
 
 

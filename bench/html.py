@@ -276,6 +276,7 @@ def page(document: dict[str, Any], rows: list[Row]) -> str:
         f"<h1>fastlog beside Apache Kafka</h1><p>{escape(document['made'])}. {escape(report.method(document))}</p><p>{legend}</p>",
         "<h2>How many times better</h2>" + ratio_plot(samples, rows),
         table(report.table(samples, rows, limits)),
+        "<h2>Targets missed</h2>" + table(missed) if (missed := report.missed_table(samples, rows)) else "",
         "<h2>Beside peers with protocols of their own</h2>" + table(peers) if (peers := report.peers_table(samples, rows)) else "",
         "<h2>Throughput (the dashed line is what this machine can do)</h2>",
         bars(samples, [row for row in rows if row.unit == "MB/s" and row.kind == "throughput"], "MB_per_s", "MB/s", limits),

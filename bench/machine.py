@@ -17,6 +17,7 @@ __all__ = ["cpu_seconds", "device_of", "meminfo"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MB = 1_000_000
+DESCRIPTORS = 200_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Usage:
             self.device_written - before.device_written,
             self.switches - before.switches,
         )
+
+
+def with_descriptors() -> list[str]:
+    """What a command begins with that may open as many files as brokers are told to be allowed (10,000 connections and 5,000 partitions
+    at once are more than many systems' limits); nothing where that needs root."""
+    return ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"] if os.geteuid() == 0 else []
 
 
 def core_busy_seconds(core: int) -> float:

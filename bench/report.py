@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.statistics import Limits, Samples, interval, middle, ratios, share_of_limit, target_value, values
 
 if TYPE_CHECKING:
-    from bench.rows import Row
+    from bench.rows import Row, Target
 
+REASONS = Path(__file__).with_name("reasons.toml")
 PEERS = ("valkey", "nats")
 BROKERS = ("kafka", "fastlog", *PEERS)
 COLUMNS = (
@@ -34,13 +37,48 @@ def ratio_cell(found: list[float]) -> str:
     return f"{median(found):.2f}x ({low:.2f}-{high:.2f})"
 
 
+def reading(target: Target, value: float) -> str:
+    return f"{number(value)}{'' if target.absolute else 'x'}"
+
+
+def reasons() -> dict[str, str]:
+    """By row: why it misses a target, and what was tried."""
+    found: dict[str, str] = tomllib.loads(REASONS.read_text())["missed"]
+    return found
+
+
 def verdict(samples: Samples, row: Row) -> tuple[str, str]:
     """The targets and whether each was met."""
     said = []
     for target in row.targets:
         value = target_value(samples, row.name, target)
-        said.append("not measured" if value is None else "met" if target.met(value) else f"MISSED ({number(value)})")
+        said.append("not measured" if value is None else "met" if target.met(value) else f"MISSED ({reading(target, value)})")
     return "; ".join(str(target) for target in row.targets), "; ".join(said)
+
+
+def targets_table(samples: Samples, rows: list[Row]) -> str:
+    """Each target with what was measured, in Markdown: our median, Kafka's, and what the target looks at."""
+    lines = ["| work | Kafka | fastlog | target | measured | |", "|---|--:|--:|---|--:|---|"]
+    for row in rows:
+        for target in row.targets:
+            value = target_value(samples, row.name, target)
+            if value is not None:
+                found = [middle(values(samples, row.name, broker, target.metric)) for broker in ("kafka", "fastlog")]
+                cells = [row.title, *map(number, found), str(target), reading(target, value), "met" if target.met(value) else "**missed**"]
+                lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def missed_table(samples: Samples, rows: list[Row]) -> str:
+    """The missed targets with their reasons, in Markdown; "" when there is none."""
+    why = reasons()
+    lines = ["| row | missed | measured | why, and what was tried |", "|---|---|--:|---|"]
+    for row in rows:
+        for target in row.targets:
+            value = target_value(samples, row.name, target)
+            if value is not None and not target.met(value):
+                lines.append(f"| {row.name} | {target} | {reading(target, value)} | {why.get(row.name, 'not explained yet')} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def table(samples: Samples, rows: list[Row], limits: Limits) -> str:
@@ -180,6 +218,8 @@ def markdown(document: dict[str, Any], rows: list[Row]) -> str:
     samples: Samples = document["samples"]
     listed = "\n".join(f"- {key}: {value}" for key, value in about(document).items())
     parts = ["# fastlog beside Apache Kafka", document["made"], method(document), table(samples, rows, document["limits"])]
+    if missed := missed_table(samples, rows):
+        parts += ["## Targets missed", missed]
     if peers := peers_table(samples, rows):
         parts += ["## Beside peers with protocols of their own", peers]
     parts += ["## Burst and sustained (MB/s)", sustained_table(samples, rows)]

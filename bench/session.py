@@ -202,13 +202,18 @@ class Session:
         # What retention keeps is bounded; what is not kept by size is ended by size.
         bytes_max = 0 if row.sustained else options.bytes_max
         self.make_room(sustained.room(row) if row.sustained else int(bytes_max * 1.1))
+        job = self.job(row, broker, topic, self.seconds(row), bytes_max)
         if options.lead_seconds:
-            lead = self.job(row, broker, self.new_topic(broker, row), options.lead_seconds, bytes_max // 8)
+            # Making thousands of partitions twice would take longer than the run: those are warmed on the topic itself.
+            apart = job.partitions <= WARM_PARTITIONS
+            lead = self.job(row, broker, self.new_topic(broker, row) if apart else topic, options.lead_seconds, bytes_max // 8)
             broker.make_topic(lead.topic, lead.partitions, lead.configs)
             self.generate(lead, broker.generator)
-        job = self.job(row, broker, topic, self.seconds(row), bytes_max)
         broker.make_topic(topic, job.partitions, job.configs)
         sample = self.observe(broker, job)
+        if job.partitions > WARM_PARTITIONS:
+            broker.delete_topic(topic)  # thousands of open logs would be in the figures of all rows behind
+            self.topics.remove((broker, topic))
         if row.sustained:
             return {**sample, **sustained.apart(sample, job.batch_value_bytes, broker.holds(row, options.memory_bytes))}
         if not broker.speaks_kafka:
@@ -311,9 +316,14 @@ class Session:
         self.keep()
 
     def revive(self, broker: Broker) -> None:
-        """A broker that died is started again, so that the other rows can be measured; cold, which the samples show."""
-        self.options.say(f"{broker.name} died; starting it again")
+        """A broker that died is started again, so that the other rows can be measured; cold, which the samples show.
+
+        With nothing stored: recovering what there was may take minutes, on the core that others are measured on.
+        """
+        self.options.say(f"{broker.name} died; starting it again:\n{broker.tail()}")
         broker.stop()
+        broker.wipe()
+        self.topics = [(whose, topic) for whose, topic in self.topics if whose is not broker]
         try:
             broker.start()
         except StartError as problem:

@@ -66,7 +66,10 @@ def limit_of(row: Row, limits: Limits, samples: Samples = ()) -> tuple[str, floa
     """What bounds a row's MB/s on this machine, as measured in the same run: the least of disk, network, and one core's receiving.
 
     A durable row is held against what the disk can do with the bytes that we gave it: the best durable write by device bytes per byte.
+    Compressed batches have none: their MB are not what disk and network carry.
     """
+    if row.job.get("compression", "none") != "none":
+        return None
     if row.metric not in ("MB_per_s", "read_MB_per_s") or not {"disk", "loopback"} <= limits.keys():
         return None
     disk, net = limits["disk"], limits["loopback"]

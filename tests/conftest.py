@@ -103,6 +103,7 @@ def start_broker(tmp_path: Path) -> Iterator[Start]:
             _end(broker)
         except BrokerFailedError as error:
             failures.append(str(error))
+        broker.forget()
     if failures:
         pytest.fail("\n".join(failures), pytrace=False)
 

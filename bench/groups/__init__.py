@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.rows import Row
 
-ORDER = ("footprint", "volatile", "stable", "small", "latency", "read", "hard", "load")
+ORDER = ("footprint", "volatile", "stable", "small", "latency", "read", "hard", "compressed", "load")
 
 
 def _modules() -> list[str]:

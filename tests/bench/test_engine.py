@@ -84,10 +84,10 @@ class FakeBroker:
 
 def plan(**given: Any) -> Plan:
     values: dict[str, Any] = {
-        "partitions": 1, "records": 3, "record_bytes": 100, "fillings": 4, "seed": 1, "acks": 1, "window": 8, "batches_per_request": 1,
-        "rate": 0.0, "produce_version": 12, "producers": [], "fetch_version": 12, "fetch_inbox_bytes": 1 << 20, "consumers": [],
-        "copies": 0, "check_contents": True, "rewind": False, "spin": False, "seconds": 10.0, "settle_seconds": 0.0, "drain_seconds": 2.0,
-        "interval_seconds": 0.1, "batches_max": 0,
+        "partitions": 1, "records": 3, "record_bytes": 100, "fillings": 4, "seed": 1, "codec": 0, "sections": [], "acks": 1, "window": 8,
+        "batches_per_request": 1, "rate": 0.0, "produce_version": 12, "producers": [], "fetch_version": 12, "fetch_inbox_bytes": 1 << 20,
+        "consumers": [], "copies": 0, "check_contents": True, "rewind": False, "spin": False, "seconds": 10.0, "settle_seconds": 0.0,
+        "drain_seconds": 2.0, "interval_seconds": 0.1, "batches_max": 0,
     }  # fmt: skip
     values.update(given)
     size = len(template.make_batch(values["records"], values["record_bytes"]))

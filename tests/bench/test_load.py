@@ -37,6 +37,15 @@ def test_small_batches_to_many_partitions(bootstrap: str, fresh_name: str) -> No
     assert result["batches_read"] == result["batches_acked"]
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_compressed_batches(bootstrap: str, fresh_name: str, compression: str) -> None:
+    given = {"compression": compression, "fillings": 2, "records": 16, "consumers": 1, "seconds": 0.5, "bytes_max": 8 << 20}
+    result = run(job(bootstrap, fresh_name, **given))
+    assert result["sound"], result
+    assert result["batches_read"] == result["batches_acked"] > 0
+    assert result["end_to_end"]["count"] == 0, "there is no stamp in them"
+
+
 def test_open_loop(bootstrap: str, fresh_name: str) -> None:
     result = run(job(bootstrap, fresh_name, rate=200.0, window=64, consumers=1, seconds=2, settle_seconds=0.5))
     assert result["sound"], result

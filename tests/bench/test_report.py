@@ -218,3 +218,17 @@ def test_every_row_is_in_a_group_or_named_and_has_a_load() -> None:
     assert rows.choose("latency,idle") == [row for row in groups.ROWS if row.name in {*groups.GROUPS["latency"], "idle"}]
     with pytest.raises(ValueError, match="no row"):
         rows.choose("nothing")
+
+
+def test_a_broker_that_died_starts_again_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(tmp_path, 1, 1, 1, 0, 0, 1 << 20, 0, 0, 0, fill_page_cache=False, say=lambda _: None)
+    session = Session(["fastlog", "valkey"], options, lambda: None)
+    died, other = session.brokers
+    session.topics = [(died, "a"), (other, "b"), (died, "c")]
+    died.directory.mkdir()
+    (died.directory / "left").touch()
+    started: list[bool] = []
+    monkeypatch.setattr(died, "start", lambda: started.append(died.directory.exists()))
+    session.revive(died)
+    assert started == [False]
+    assert session.topics == [(other, "b")], "topics that are gone are not deleted again"

@@ -1,7 +1,9 @@
 """`fastlog serve` as a process of its own, on a free port, in a directory of its own."""
 
+import contextlib
 import ctypes
 import errno
+import json
 import os
 import resource
 import signal
@@ -132,6 +134,13 @@ class Broker:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self._closed()
+
+    def forget(self) -> None:
+        """Removes the memory that a killed broker left for a successor, as there will be none."""
+        noted = self.data / "fastlog-arenas.json"
+        with contextlib.suppress(OSError, ValueError):  # none noted, or a test has damaged the note
+            for each in json.loads(noted.read_bytes()):
+                Path(each["spent"] if isinstance(each, dict) else each).unlink(missing_ok=True)
 
     def restart(self) -> None:
         self.stop()

@@ -19,6 +19,9 @@ ARENA_DIRECTORY: Final = "/dev/shm"  # noqa: S108 - the files in it have unpredi
 SYSTEM_UID_MAX: Final = 999
 """logind removes what ordinary users leave in shared memory when they log out (RemoveIPC), and nothing of these."""
 
+PID_NAMESPACE_FIRST: Final = 0xEFFFFFFC
+MOUNT_NAMESPACE_FIRST: Final = 0xEFFFFFF8
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -102,9 +105,31 @@ def is_tmpfs(directory: Path) -> bool:
 
 
 def in_container() -> bool:
+    """By the marks that container runtimes leave; a virtual machine made from a container's image has them too and is none."""
+    if _in_first_namespaces():
+        return False
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists() or os.environ.get("container"):  # noqa: SIM112 - its name
         return True
     return any(word in _read(Path("/proc/1/cgroup")) for word in ("/docker", "/kubepods", "/lxc", "/containerd"))
+
+
+def _in_first_namespaces() -> bool:
+    """Whether the process is in the PID and mount namespaces that its kernel booted with: its mounts go with the machine only.
+
+    The kernel gives them fixed numbers (include/uapi/linux/nsfs.h; the mount namespace from 6.18 on: before, it is process 1's).
+    """
+    if _namespace("self", "pid") != PID_NAMESPACE_FIRST:
+        return False
+    mounts = _namespace("self", "mnt")
+    return mounts is not None and mounts in (MOUNT_NAMESPACE_FIRST, _namespace("1", "mnt"))
+
+
+def _namespace(process: str, kind: str) -> int | None:
+    """Its number; None when it may not be looked at."""
+    try:
+        return Path(f"/proc/{process}/ns/{kind}").stat().st_ino
+    except OSError:
+        return None
 
 
 def _keeps_ipc() -> bool:

@@ -43,8 +43,8 @@ sustained. Close other programs; a virtual machine's figures move with its neigh
     parser.add_argument("--gigabytes", metavar="N", type=positive, default=2, help="at most so much for each load (default: 2)")
     parser.add_argument("--memory", metavar="SIZE", help="of the broker, as for fastlog serve")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a broker setting by Kafka's name; repeatable")
-    parser.add_argument("--broker-core", metavar="N", type=int, help="the broker's (default: the first there is)")
-    parser.add_argument("--load-core", metavar="N", type=int, help="the load generator's (default: the last there is)")
+    parser.add_argument("--broker-core", metavar="N", type=int, help="the broker's (default: where the disk's interrupts go, or the first)")
+    parser.add_argument("--load-core", metavar="N", type=int, help="the load generator's (default: the last other one)")
     parser.add_argument("--limits-only", action="store_true", help="start no broker")
     parser.add_argument("--network", metavar="HOST:PORT", help="measure the network to another host's --far-end too")
     parser.add_argument("--far-end", metavar="HOST:PORT", help="only answer another host's --network, until Ctrl-C")
@@ -56,20 +56,24 @@ sustained. Close other programs; a virtual machine's figures move with its neigh
 def _bench(args: argparse.Namespace) -> int:
     from fastlog.loadgen import limits
     from fastlog.loadgen.job import split_address
-    from fastlog.loadgen.machine import describe
+    from fastlog.loadgen.machine import describe, device_of, interrupts_core
 
     if args.far_end:
         with socket.create_server(split_address(args.far_end)) as listener:
             output.note(f"answering at {args.far_end}; Ctrl-C ends")
             limits.serve(listener)
         return output.OK
-    cores = sorted(os.sched_getaffinity(0))
-    broker_core = cores[0] if args.broker_core is None else args.broker_core
-    load_core = cores[-1] if args.load_core is None else args.load_core
-    if not {broker_core, load_core} <= set(cores):
-        raise ClientError("NO_SUCH_CORE", f"cores {broker_core} and {load_core} are not both among {cores}")
     if not args.data.is_dir():
         raise ClientError("NO_SUCH_DIRECTORY", f"{args.data} is not a directory")
+    cores = sorted(os.sched_getaffinity(0))
+    broker_core, load_core = args.broker_core, args.load_core
+    if broker_core is None:
+        taken = interrupts_core(device_of(args.data))  # what its I/O costs is there, and the load keeps no completion waiting
+        broker_core = taken if taken in cores and taken != load_core else cores[0]
+    if load_core is None:
+        load_core = next((core for core in reversed(cores) if core != broker_core), broker_core)
+    if not {broker_core, load_core} <= set(cores):
+        raise ClientError("NO_SUCH_CORE", f"cores {broker_core} and {load_core} are not both among {cores}")
     say = (lambda _: None) if args.json else output.note
     place = Path(tempfile.mkdtemp(prefix="fastlog-bench-", dir=args.data))
     try:

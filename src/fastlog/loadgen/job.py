@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastlog.loadgen import wire
+from fastlog.loadgen import contents, wire
 
 RESERVED_DESCRIPTORS = 64
 
@@ -29,6 +29,7 @@ class Job:
     records: int = 64  # in a batch
     record_bytes: int = 1024  # of a value
     fillings: int = 16  # different contents that take turns
+    compression: str = "none"  # or gzip, snappy, lz4, zstd; half of each value is new then, and consumers don't know when it was due
     acks: int = 1
     idempotent: bool = True
     rate: float = 0  # batches a second over all connections, sent by the clock (open loop); 0: as fast as answers come (closed loop)
@@ -63,6 +64,8 @@ class Plan:
     record_bytes: int
     fillings: int
     seed: int
+    codec: int
+    sections: list[bytes]  # of compressed batches, by filling
     batch_bytes: int
     acks: int
     window: int
@@ -119,9 +122,13 @@ def prepare(job: Job, control: wire.Connection, sockets: list[socket.socket]) ->
         raise ValueError(f"topic {job.topic} has {topic.partitions} partitions, not {job.partitions}")
     if not 1 <= job.batches_per_request <= job.partitions:
         raise ValueError("the batches of a request go to different partitions: at least one, at most all")
+    if job.compression not in contents.CODECS:
+        raise ValueError(f"compression {job.compression}: there are {', '.join(contents.CODECS)}")
     if not 1 <= job.window <= 65536 or job.connections + job.consumers < 1:
         raise ValueError("a window of 1 to 65,536 requests and at least one connection are needed")
-    batch_bytes = len(template.make_batch(job.records, job.record_bytes))
+    codec = contents.CODECS[job.compression]
+    sections = contents.sections(job.compression, job.records, job.record_bytes, job.fillings, job.seed) if codec else []
+    batch_bytes = len(template.make_batch(job.records, job.record_bytes, codec=codec, sections=sections[:1]))
     producers = []
     for _ in range(job.connections):
         sockets.append(connect(job))
@@ -144,6 +151,8 @@ def prepare(job: Job, control: wire.Connection, sockets: list[socket.socket]) ->
         record_bytes=job.record_bytes,
         fillings=job.fillings,
         seed=job.seed,
+        codec=codec,
+        sections=sections,
         batch_bytes=batch_bytes,
         acks=job.acks,
         window=job.window,

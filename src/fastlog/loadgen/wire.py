@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID = 0, 1, 2, 3, 19, 20, 22
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID, CREATE_PARTITIONS = 0, 1, 2, 3, 19, 20, 22, 37
+STEP_PARTITIONS = 1000  # made by one request: more of them at once and a broker may answer nobody for longer than its own time limits
+WAIT_SECONDS, WAIT_SECONDS_EACH = 90.0, 0.05  # for a topic, and more for each partition
+ASK_AGAIN_SECONDS, ASK_AGAIN_SECONDS_EACH = 0.02, 0.0002  # so that being asked is not what a broker is busy with
 CLIENT_ID = "loadgen"
 UNKNOWN_TOPIC_OR_PARTITION, COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, TOPIC_ALREADY_EXISTS = 3, 14, 15, 36
 
@@ -137,15 +140,33 @@ class Connection:
         return answer
 
     def create_topic(self, name: str, partitions: int, configs: Mapping[str, str]) -> None:
-        """CreateTopics 4; a topic that is there already is left as it is."""
+        """CreateTopics 4; a topic that is there already is left as it is. Many partitions are made in steps."""
         settings = b"".join(text(key) + text(value) for key, value in configs.items())
-        body = struct.pack(">i", 1) + text(name) + struct.pack(">ihi", partitions, 1, 0) + struct.pack(">i", len(configs)) + settings
+        made = min(partitions, STEP_PARTITIONS)
+        body = struct.pack(">i", 1) + text(name) + struct.pack(">ihi", made, 1, 0) + struct.pack(">i", len(configs)) + settings
         answer = self.ask(CREATE_TOPICS, 4, body + struct.pack(">i?", 90_000, False))
         answer.take(8)
         answer.text()
         code = answer.number(2)
-        if code not in (0, TOPIC_ALREADY_EXISTS):
+        if code == TOPIC_ALREADY_EXISTS:
+            return
+        if code:
             raise BrokerError(f"creating topic {name}", code)
+        while made < partitions:
+            self.wait_for_topic(name, made)
+            made = min(made + STEP_PARTITIONS, partitions)
+            self.create_partitions(name, made)
+        self.wait_for_topic(name, made)
+
+    def create_partitions(self, name: str, partitions: int) -> None:
+        """CreatePartitions 1: so many in all."""
+        body = struct.pack(">i", 1) + text(name) + struct.pack(">ii", partitions, -1)
+        answer = self.ask(CREATE_PARTITIONS, 1, body + struct.pack(">i?", 90_000, False))
+        answer.take(8)
+        answer.text()
+        code = answer.number(2)
+        if code:
+            raise BrokerError(f"adding partitions to {name}", code)
 
     def delete_topic(self, name: str) -> None:
         """DeleteTopics 3; one that is not there is fine."""
@@ -217,17 +238,20 @@ class Connection:
             raise BrokerError("taking a producer id", code)
         return answer.number(8), answer.number(2)
 
-    def wait_for_topic(self, name: str, seconds: float = 90) -> Topic:
-        """The topic, once every partition answers."""
-        deadline = time.monotonic() + seconds
+    def wait_for_topic(self, name: str, partitions: int = 0) -> Topic:
+        """The topic, once it has so many partitions (0: any number) and every one answers. Raises BrokerError when that takes too long."""
+        begun = time.monotonic()
         while True:
             try:
                 topic = self.find_topic(name)
-                self.offsets(name, range(topic.partitions), -1)
+                if topic.partitions < partitions:
+                    raise BrokerError(f"finding all partitions of {name}", UNKNOWN_TOPIC_OR_PARTITION)
+                partitions = topic.partitions
+                self.offsets(name, range(partitions), -1)
             except BrokerError:
-                if time.monotonic() > deadline:
+                if time.monotonic() - begun > WAIT_SECONDS + WAIT_SECONDS_EACH * partitions:
                     raise
-                time.sleep(0.02)
+                time.sleep(ASK_AGAIN_SECONDS + ASK_AGAIN_SECONDS_EACH * partitions)
             else:
                 return topic
 

@@ -240,7 +240,7 @@ def run(plan):
     try:
         if histograms == NULL:
             raise MemoryError
-        templates_make(&templates, plan.records, plan.record_bytes, plan.fillings, plan.seed)
+        templates_make(&templates, plan.records, plan.record_bytes, plan.fillings, plan.seed, plan.codec, plan.sections)
         if templates.batch_bytes != plan.batch_bytes:
             raise ValueError(f"a batch has {templates.batch_bytes} bytes, the plan says {plan.batch_bytes}")
         load.templates = drain.templates = &templates

@@ -3,6 +3,9 @@
 A batch (KIP-98, format v2) is cut in two after the first record's stamp. The head (the 61 bytes of batch header, the first record's
 prefix, the stamp) is written anew for each batch: producer id, sequence, timestamps, stamp, CRC. The rest never changes, and its CRC
 is combined with the head's, so a batch of any size costs the generator a hundred bytes of work.
+
+A compressed batch is cut behind its header: the rest is all of its records, compressed beforehand. It has no stamp, so nobody knows how
+long it took to a consumer.
 """
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -25,6 +28,7 @@ ctypedef struct Templates:
     size_t head_bytes
     size_t rest_bytes
     size_t batch_bytes              # head + rest
+    int codec                       # of the batch's attributes; 0: not compressed
     uint8_t *head
     uint8_t **rest
     uint32_t *rest_crc              # raw(0, rest), by filling
@@ -45,7 +49,8 @@ cdef enum Finding:
     BAD_CRC = 1
     FOREIGN = 2                     # a sound batch that these templates did not make
 
-cdef int templates_make(Templates *t, int records, int record_bytes, int fillings, uint64_t seed) except -1
+# sections: of compressed batches, what stands behind the header, one for each filling, all of one size.
+cdef int templates_make(Templates *t, int records, int record_bytes, int fillings, uint64_t seed, int codec, list sections) except -1
 cdef void templates_free(Templates *t) noexcept
 # Writes a batch's head (t.head_bytes) at dst. Sends nothing, allocates nothing.
 cdef void write_head(const Templates *t, uint8_t *dst, const Identity *who) noexcept nogil

@@ -11,8 +11,17 @@ def make_batch(
     producer_id: int = -1,
     producer_epoch: int = -1,
     sequence: int = -1,
+    codec: int = 0,
+    sections: list[bytes] | None = None,
 ) -> bytes: ...
 def inspect(
-    batch: bytes | bytearray | memoryview, records: int, record_bytes: int, *, fillings: int = 1, seed: int = 1
+    batch: bytes | bytearray | memoryview,
+    records: int,
+    record_bytes: int,
+    *,
+    fillings: int = 1,
+    seed: int = 1,
+    codec: int = 0,
+    sections: list[bytes] | None = None,
 ) -> tuple[int, int, int]: ...
 def checksum(data: bytes | bytearray | memoryview) -> int: ...
