@@ -18,6 +18,13 @@ def test_every_code_has_its_class() -> None:
     assert errors.error_for(999, "x").code == "UNKNOWN_SERVER_ERROR"
 
 
+def test_they_are_the_modules_own() -> None:
+    names: dict[str, object] = {}
+    exec("from fastlog.client.errors import *", names)
+    assert names["TopicAlreadyExistsError"] is errors.BY_CODE[36] is errors.TopicAlreadyExistsError
+    assert not hasattr(errors, "NoSuchError")
+
+
 def test_the_stub_has_them_all() -> None:
     stub = Path(errors.__file__).with_suffix(".pyi").read_text()
     found = set(re.findall(r"^class (\w+)\(BrokerError\)", stub, re.MULTILINE))

@@ -21,7 +21,7 @@ LETTERS = "abcXYZ019._-/ äß€𝄞\x7f"
 
 def all_schemas() -> Iterator[tuple[str, Schema, int]]:
     """(file stem, schema, version) of every message in every version."""
-    for path in sorted(schema.DIRECTORY.glob("*.schema")):
+    for path in sorted(schema.directory().glob("*.schema")):
         for found in schema.load(path).values():
             for version in range(found.versions.first, found.versions.last + 1):
                 yield path.stem, found, version

@@ -97,7 +97,7 @@ def test_fields_are_those_of_kafka(found: Schema) -> None:
         # Kafka 4 numbers these by their type, which stands where the version stood; ours do too, and 0 is the older name of 1
         assert (versions.last, found.versions.last) == (0, definition["apiKey"])
         versions = Versions(0, 0)
-        found = dataclasses.replace(found, versions=versions, fields=tuple(dataclasses.replace(f, versions=versions) for f in found.fields))
+        found = found._replace(versions=versions, fields=tuple(f._replace(versions=versions) for f in found.fields))
     elif definition.get("latestVersionUnstable") or (found.name == "InitProducerIdResponse" and versions.last == 6):
         versions = Versions(versions.first, versions.last - 1)
     assert found.versions == versions

@@ -2,9 +2,8 @@
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from fastlog.client import config
 from fastlog.client.cluster import Cluster
@@ -29,8 +28,7 @@ SOURCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A broker."""
 
     id: int
@@ -38,8 +36,7 @@ class Node:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterInfo:
+class ClusterInfo(NamedTuple):
     """What `Admin.cluster` tells."""
 
     id: str
@@ -47,8 +44,7 @@ class ClusterInfo:
     brokers: list[Node]
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionInfo:
+class PartitionInfo(NamedTuple):
     """A partition of a topic. `replicas` and `in_sync`: ids of brokers. `error`: why it is not served now, None where it is."""
 
     number: int
@@ -58,8 +54,7 @@ class PartitionInfo:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(NamedTuple):
     """A topic. `internal`: the brokers' own, such as __consumer_offsets."""
 
     name: str
@@ -67,8 +62,7 @@ class Topic:
     partitions: list[PartitionInfo]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """A setting of a topic or broker, as it applies now."""
 
     name: str
@@ -77,8 +71,7 @@ class Setting:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A member of a group. `instance_id`: of a static member. `partitions`: what it has."""
 
     id: str
@@ -88,8 +81,7 @@ class Member:
     partitions: list[TopicPartition]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """A consumer group. `state`: Empty, Stable, ...; `coordinator`: a broker's id."""
 
     name: str

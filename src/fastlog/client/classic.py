@@ -185,7 +185,7 @@ class ClassicMembership(Membership):
             members[member["member_id"]] = Member(told["topics"], member["group_instance_id"], owned, generation)
         topics = {t for member in members.values() for t in member.topics}
         known = self.cluster.metadata(sorted(topics)) if topics else {}
-        self.counts = {name: meta.count(0) for name, meta in known.items()}
+        self.counts = {name: meta.size(0) for name, meta in known.items()}
         there = {name: count for name, count in self.counts.items() if count}
         made = []
         for name, parts in ASSIGNORS[strategy](members, there).items():

@@ -6,8 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastlog.client.connection import Connection, parse_address
 from fastlog.client.errors import error_for
@@ -22,18 +21,17 @@ UNKNOWN_TOPIC_OR_PARTITION = 3
 COORDINATOR_ERRORS = (14, 15, 16)
 
 
-@dataclass(frozen=True, slots=True)
-class TopicMetadata:
+class TopicMetadata(NamedTuple):
     """`leaders`: broker ids by partition, -1 where there is none now; `error`: Kafka's code, 0 for a topic that is there."""
 
     name: str
     error: int
     internal: bool
     leaders: list[int]
-    epochs: list[int] = field(default_factory=list)
-    raw: Message = field(default_factory=dict)
+    epochs: list[int]
+    raw: Message
 
-    def count(self, before: int) -> int:
+    def size(self, before: int) -> int:
         """Of its partitions; 0 when there is no such topic, `before` when that can't be told now."""
         return len(self.leaders) if not self.error else 0 if self.error == UNKNOWN_TOPIC_OR_PARTITION else before
 

@@ -1,6 +1,5 @@
 """Settings: Kafka's names with underscores. Unknown names and values are refused with what there is."""
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -150,6 +149,8 @@ def settings(known: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str
     for name, value in given.items():
         plain = name.replace(".", "_")
         if plain not in known:
+            import difflib
+
             near = difflib.get_close_matches(plain, known, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
             raise ConfigError(f"there is no setting {name!r}; {hint}")

@@ -1,13 +1,12 @@
 """A connection to one broker for all but records: requests one at a time, answers awaited. Blocking, with a time for everything."""
 
-import socket
 import struct
 import threading
 import time
 
 from fastlog.client.failures import ClientTimeoutError, ProtocolError, UnreachableError
 from fastlog.protocol import DecodeError
-from fastlog.protocol.messages import API_BY_NAME, Message, decode_response, encode_request, encode_request_header
+from fastlog.protocol.messages import Message, api_named, decode_response, encode_request, encode_request_header
 
 # No answer that is asked for here is larger: metadata of 100,000 partitions takes 10 MB.
 ANSWER_MAX = 256 << 20
@@ -47,6 +46,8 @@ class Connection:
         self._correlation = 0
         self._lock = threading.Lock()
         self._closed = False
+        import socket  # not before the first connection
+
         try:
             self._socket = socket.create_connection((host, port), timeout_s)
         except OSError as error:
@@ -69,7 +70,7 @@ class Connection:
 
     def version(self, name: str) -> int | None:
         """The newest version of an API that both sides have; None where there is none."""
-        api = API_BY_NAME[name]
+        api = api_named(name)
         theirs = self.versions.get(api.key)
         if theirs is None:
             return None
@@ -86,7 +87,7 @@ class Connection:
         return self._exchange(name, min(version, newest), message, timeout_s or self.timeout_s)
 
     def _exchange(self, name: str, version: int, message: Message, timeout_s: float) -> Message:
-        api = API_BY_NAME[name]
+        api = api_named(name)
         body = encode_request(api.key, version, message)
         with self._lock:
             if self._closed:

@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import logging
-import queue
 import re
 import threading
 import time
@@ -11,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from logging import WARNING
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
 from fastlog.client import config, reporting
@@ -22,6 +21,9 @@ from fastlog.client.group import Membership, State
 from fastlog.client.logs import say, say_seldom
 from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition, checked, checked_offset
 from fastlog.client.transactions import GroupMetadata
+
+if TYPE_CHECKING:
+    import queue
 
 log = logging.getLogger("fastlog.client")
 
@@ -340,6 +342,8 @@ class Consumer(ConsumerCore):
         if not wanted:
             return
         if self._commits is None:
+            import queue
+
             self._commits = queue.SimpleQueue()
             threading.Thread(target=self._commit_behind, args=(self._commits,), name="fastlog-commit", daemon=True).start()
         self._commits.put((wanted, on_done))
@@ -548,7 +552,7 @@ class Consumer(ConsumerCore):
                 if not error.retriable:
                     self._topic_failure = error
         if membership is not None and membership.state is State.STABLE:
-            counts = {name: found[name].count(before) if name in found else before for name, before in membership.counts.items()}
+            counts = {name: found[name].size(before) if name in found else before for name, before in membership.counts.items()}
             if counts != membership.counts or (self._pattern and sorted(self._wanted_topics()) != membership.subscribed):
                 membership.rejoin()
         return not any(meta.error for meta in found.values())

@@ -1,10 +1,16 @@
 """A class for each of Kafka's error codes, named after it: UNKNOWN_TOPIC_OR_PARTITION is UnknownTopicOrPartitionError.
 
-All derive from BrokerError, which is a ClientError; `retriable` is Kafka's. `error_for(code)` makes the one of a code.
+All derive from BrokerError, which is a ClientError; `retriable` is Kafka's. `error_for(code)` makes the one of a code. The classes, 134 of
+them, are made when the first one is named or raised.
 """
 
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
 from fastlog.client.failures import ClientError
-from fastlog.protocol.errors import Error
+
+if TYPE_CHECKING:
+    from fastlog.protocol.errors import Error
 
 
 class BrokerError(ClientError):
@@ -16,33 +22,44 @@ class BrokerError(ClientError):
         super().__init__(code or type(self).__dict__.get("kafka_name", "UNKNOWN_SERVER_ERROR"), message)
 
 
-def class_name(error: Error) -> str:
+def class_name(error: "Error") -> str:
     """The name of a code's class."""
     words = error.name.removesuffix("_ERROR").removesuffix("_EXCEPTION")
     return "".join(word.title() for word in words.split("_")) + "Error"
 
 
-BY_CODE: dict[int, type[BrokerError]] = {}
-for _error in Error:
-    if _error is not Error.NONE:
-        _made = type(
-            class_name(_error),
-            (BrokerError,),
-            {
-                "__module__": __name__,
-                "__doc__": f"Kafka's {_error.name} ({_error.value}).",
-                "number": _error.value,
-                "kafka_name": _error.name,
-                "retriable": _error.retriable,
-            },
-        )
-        BY_CODE[_error.value] = globals()[_made.__name__] = _made
+@cache
+def _by_code() -> dict[int, type[BrokerError]]:
+    """The classes, which are the module's from now on."""
+    from fastlog.protocol.errors import Error
 
-__all__ = ["BY_CODE", "BrokerError", "class_name", "error_for", *sorted(made.__name__ for made in BY_CODE.values())]  # noqa: PLE0604
+    made: dict[int, type[BrokerError]] = {}
+    for error in Error:
+        if error is not Error.NONE:
+            body = {
+                "__module__": __name__,
+                "__doc__": f"Kafka's {error.name} ({error.value}).",
+                "number": error.value,
+                "kafka_name": error.name,
+                "retriable": error.retriable,
+            }
+            made[error.value] = type(class_name(error), (BrokerError,), body)
+    globals().update({one.__name__: one for one in made.values()})
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "BY_CODE":
+        return _by_code()
+    if name == "__all__":
+        return ["BY_CODE", "BrokerError", "class_name", "error_for", *sorted(made.__name__ for made in _by_code().values())]
+    if name.endswith("Error") and _by_code() and name in globals():
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def error_for(code: int, what: str, detail: str | None = None) -> BrokerError:
     """The error of a code that is not 0. `what` was tried; `detail`: the broker's own words."""
-    known = BY_CODE.get(code)
-    name = Error(code).name if known else f"error {code}"
-    return (known or BY_CODE[-1])(f"{what}: {detail or name.lower().replace('_', ' ')}", name if known else "")
+    known = _by_code().get(code)
+    name = known.__dict__["kafka_name"] if known else f"error {code}"
+    return (known or _by_code()[-1])(f"{what}: {detail or name.lower().replace('_', ' ')}", name if known else "")

@@ -1,6 +1,5 @@
 """What every error of the client derives from, and those that are the client's own. A class for each of Kafka's codes: `errors`."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -26,12 +25,19 @@ class UnreachableError(ClientError):
         super().__init__("UNREACHABLE", f"no broker answers at {bootstrap}: {why}")
 
 
+def _near(name: str, existing: Iterable[str]) -> tuple[list[str], str]:
+    """Those of the existing names that look like it, and what to say of them."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(existing), n=3)
+    return near, f"; did you mean {' or '.join(near)}?" if near else ""
+
+
 class UnknownTopicError(ClientError):
     """The topic does not exist; `near` are existing names that look like it."""
 
     def __init__(self, topic: str, existing: Iterable[str]) -> None:
-        self.near = difflib.get_close_matches(topic, list(existing), n=3)
-        hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
+        self.near, hint = _near(topic, existing)
         super().__init__("UNKNOWN_TOPIC_OR_PARTITION", f"no topic named {topic!r}{hint}")
 
 
@@ -39,8 +45,7 @@ class UnknownGroupError(ClientError):
     """The consumer group does not exist."""
 
     def __init__(self, group: str, existing: Iterable[str]) -> None:
-        self.near = difflib.get_close_matches(group, list(existing), n=3)
-        hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
+        self.near, hint = _near(group, existing)
         super().__init__("GROUP_ID_NOT_FOUND", f"no consumer group named {group!r}{hint}")
 
 

@@ -7,13 +7,11 @@ Schemas are read, and compiled for a version, when they are first used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fastlog._core import Codec
 from fastlog.protocol import schema
-from fastlog.protocol.errors import Error, KafkaError
 
 Message: TypeAlias = dict[str, Any]
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -22,8 +20,7 @@ METADATA = 3
 API_VERSIONS = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(NamedTuple):
     """A kind of request, and the versions of it that are served."""
 
     key: int
@@ -55,19 +52,48 @@ class Api:
         return 1 if self.flexible(version) and self.key != API_VERSIONS else 0
 
 
-_HEADS = {head.key: head for head in schema.api_heads()}
+if TYPE_CHECKING:
+    API_BY_KEY: dict[int, Api]
+    API_BY_NAME: dict[str, Api]
 
-API_BY_KEY: dict[int, Api] = {
-    head.key: Api(
-        head.key,
-        head.name,
-        (head.versions.first, head.versions.last),
-        (head.advertised.first, head.advertised.last) if head.advertised is not None else None,
-        head.flexible,
-    )
-    for head in _HEADS.values()
-}
-API_BY_NAME: dict[str, Api] = {api.name: api for api in API_BY_KEY.values()}
+
+def __getattr__(name: str) -> Any:
+    """API_BY_KEY and API_BY_NAME, made when they are first named: a client that only sends and reads does without for a while."""
+    if name == "API_BY_KEY":
+        return _by_key()
+    if name == "API_BY_NAME":
+        return _by_name()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _heads() -> dict[int, schema.ApiHead]:
+    return {head.key: head for head in schema.api_heads()}
+
+
+@cache
+def _by_key() -> dict[int, Api]:
+    return {
+        head.key: Api(
+            head.key,
+            head.name,
+            (head.versions.first, head.versions.last),
+            (head.advertised.first, head.advertised.last) if head.advertised is not None else None,
+            head.flexible,
+        )
+        for head in _heads().values()
+    }
+
+
+@cache
+def _by_name() -> dict[str, Api]:
+    return {api.name: api for api in _by_key().values()}
+
+
+def api_named(name: str) -> Api:
+    """An API by its name, as Kafka writes it. KeyError where there is none."""
+    return _by_name()[name]
+
 
 # Data that is not a request or response, by the file that has it.
 _DATA_FILES = {
@@ -98,27 +124,33 @@ _DATA_FILES = {
 }
 
 
+def _unsupported(why: str) -> Exception:
+    from fastlog.protocol.errors import Error, KafkaError  # a client hardly ever needs them
+
+    return KafkaError(Error.UNSUPPORTED_VERSION, why)
+
+
 @cache
 def _api_schemas(api_key: int) -> dict[str, schema.Schema]:
-    return schema.load(_HEADS[api_key].path)
+    return schema.load(_heads()[api_key].path)
 
 
 @cache
 def _data_schemas(file: str) -> dict[str, schema.Schema]:
-    return schema.load(schema.DIRECTORY / f"{file}.schema")
+    return schema.load(schema.directory() / f"{file}.schema")
 
 
 def _compile(found: schema.Schema, version: int) -> Codec:
     served = found.versions
     if version not in served:
-        raise KafkaError(Error.UNSUPPORTED_VERSION, f"{found.name} has versions {served.first}-{served.last}, not {version}")
+        raise _unsupported(f"{found.name} has versions {served.first}-{served.last}, not {version}")
     return Codec(f"{found.name} v{version}", schema.plan(found, version))
 
 
 @cache
 def _codec(api_key: int, kind: str, version: int) -> Codec:
-    if api_key not in _HEADS:
-        raise KafkaError(Error.UNSUPPORTED_VERSION, f"no API has key {api_key}")
+    if api_key not in _heads():
+        raise _unsupported(f"no API has key {api_key}")
     return _compile(_api_schemas(api_key)[kind], version)
 
 
@@ -173,21 +205,21 @@ def decode_request_header(data: Buffer) -> tuple[Message, int]:
     Raises DecodeError, or KafkaError (UNSUPPORTED_VERSION) when the key is unknown.
     """
     head, _ = _data_codec("request_header", 1).decode_prefix(data)
-    api = API_BY_KEY.get(head["request_api_key"])
+    api = _by_key().get(head["request_api_key"])
     if api is None:
-        raise KafkaError(Error.UNSUPPORTED_VERSION, f"no API has key {head['request_api_key']}")
+        raise _unsupported(f"no API has key {head['request_api_key']}")
     return _data_codec("request_header", api.request_header_version(head["request_api_version"])).decode_prefix(data)
 
 
 def encode_request_header(api_key: int, version: int, correlation_id: int, client_id: str | None) -> bytes:
     header = {"request_api_key": api_key, "request_api_version": version, "correlation_id": correlation_id, "client_id": client_id}
-    return _data_codec("request_header", API_BY_KEY[api_key].request_header_version(version)).encode(header)
+    return _data_codec("request_header", _by_key()[api_key].request_header_version(version)).encode(header)
 
 
 def decode_response_header(api_key: int, version: int, data: Buffer) -> tuple[Message, int]:
     """A response's header and its size; the body follows. Raises DecodeError."""
-    return _data_codec("response_header", API_BY_KEY[api_key].response_header_version(version)).decode_prefix(data)
+    return _data_codec("response_header", _by_key()[api_key].response_header_version(version)).decode_prefix(data)
 
 
 def encode_response_header(api_key: int, version: int, correlation_id: int) -> bytes:
-    return _data_codec("response_header", API_BY_KEY[api_key].response_header_version(version)).encode({"correlation_id": correlation_id})
+    return _data_codec("response_header", _by_key()[api_key].response_header_version(version)).encode({"correlation_id": correlation_id})

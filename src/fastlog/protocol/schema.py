@@ -25,12 +25,12 @@ Field names are those of Kafka's message definitions in snake case, versions tho
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
-DIRECTORY = Path(__file__).parent / "schemas"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What a field is when nothing was said; a struct's default is made of its fields'.
 ZEROES: dict[str, object] = {
@@ -51,15 +51,14 @@ class SchemaError(ValueError):
     """A schema file does not follow the syntax; the message names file and line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(NamedTuple):
     """A range of versions, both ends included."""
 
     first: int
     last: int
 
-    def __contains__(self, version: int) -> bool:
-        return self.first <= version <= self.last
+    def __contains__(self, version: object) -> bool:
+        return isinstance(version, int) and self.first <= version <= self.last
 
     def within(self, outer: Versions) -> bool:
         return outer.first <= self.first <= self.last <= outer.last
@@ -70,8 +69,7 @@ class Versions:
         return Versions(first, last) if first <= last else None
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a struct, in all its versions."""
 
     name: str
@@ -87,8 +85,7 @@ class Field:
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """A message: `flexible` is its first version with compact lengths and tagged fields."""
 
     name: str
@@ -97,8 +94,7 @@ class Schema:
     fields: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ApiHead:
+class ApiHead(NamedTuple):
     """The first line of an API's file."""
 
     key: int
@@ -109,8 +105,7 @@ class ApiHead:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     number: int
     depth: int
     text: str
@@ -229,7 +224,7 @@ def _cut(fields: _Fields, outer: Versions) -> _Fields:
         versions = field.versions.shared_with(outer)
         if versions is not None:
             nullable = field.nullable and field.nullable.shared_with(versions)
-            made.append(replace(field, versions=versions, nullable=nullable, fields=_cut(field.fields, versions)))
+            made.append(field._replace(versions=versions, nullable=nullable, fields=_cut(field.fields, versions)))
     return tuple(made)
 
 
@@ -301,6 +296,14 @@ def _schema(name: str, versions: Versions, flexible: int | None, lines: list[_Li
     return Schema(name, versions, flexible, fields)
 
 
+@cache
+def directory() -> Path:
+    """Where the schema files are."""
+    from pathlib import Path
+
+    return Path(__file__).parent / "schemas"
+
+
 def load(path: Path) -> dict[str, Schema]:
     """`parse` of a file; errors name it."""
     try:
@@ -312,7 +315,7 @@ def load(path: Path) -> dict[str, Schema]:
 def api_heads() -> list[ApiHead]:
     """The first lines of all API files, by key: enough for ApiVersions without reading every schema."""
     heads = []
-    for path in sorted(DIRECTORY.glob("[0-9]*.schema")):
+    for path in sorted(directory().glob("[0-9]*.schema")):
         with path.open(encoding="utf-8") as file:
             line = next(text for text in file if not text.startswith("#")).strip()
         (_, key, name), versions, flexible, advertised = _head(line)
