@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fastlog.broker.server import METADATA
+from fastlog.metadata.sqlite import open_store
+from fastlog.metadata.topics import PREFIX, decode_topic
 from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_NAME
 from tests.broker.fake_plane import FakeDisk
@@ -164,6 +168,8 @@ def test_a_topic_of_the_same_name_does_not_inherit_a_log_start(tmp_path: Path, k
 
 
 def test_a_log_that_was_cut_below_its_start_begins_at_its_end(tmp_path: Path) -> None:
+    """The checkpoint is newer than the data; what is appended then, at offsets that it calls deleted, outlives further starts."""
+
     async def run() -> None:
         disk = FakeDisk()
         async with running(tmp_path, disk=disk, kill=True) as broker:
@@ -171,13 +177,39 @@ def test_a_log_that_was_cut_below_its_start_begins_at_its_end(tmp_path: Path) ->
             await broker.append("t", 0, 10)
             await _delete(broker, {0: 9})
         disk.lost["t-0"] = 4
-        for log in disk.logs.values():
-            log.start = 0
+        for end in (6, 11):
+            for log in disk.logs.values():
+                log.start = 0
+            async with running(tmp_path, disk=disk, kill=True) as broker:
+                topic = broker.topics.get("t")
+                assert topic is not None
+                at = broker.plane.positions(topic.topic_id, 0)
+                assert at is not None
+                assert (at.log_start, at.log_end) == (6, end)
+                assert (tmp_path / "log-start-offset-checkpoint").read_text() == "0\n1\nt 0 6\n"
+                await broker.append("t", 0, 5)
+
+    asyncio.run(run())
+
+
+def test_an_epoch_that_only_the_metadata_have_begins_at_the_end(tmp_path: Path) -> None:
+    """Kafka's controller begins one when a broker leaves in order, which that broker never hears of."""
+
+    async def run() -> None:
+        disk = FakeDisk()
         async with running(tmp_path, disk=disk) as broker:
-            topic = broker.topics.get("t")
-            assert topic is not None
-            at = broker.plane.positions(topic.topic_id, 0)
-            assert at is not None
-            assert (at.log_start, at.log_end) == (6, 6)
+            await broker.create("t")
+            await broker.append("t", 0, 4)
+        store = await open_store(tmp_path / METADATA)
+        entry = await store.get(PREFIX + "t")
+        assert entry is not None
+        record = decode_topic("t", entry.value)
+        ahead = replace(record, partitions=tuple(replace(p, epoch=3) for p in record.partitions))
+        await store.write({entry.key: ahead.encode()}, {entry.key: entry.revision})
+        await store.close()
+        for _ in range(2):
+            async with running(tmp_path, disk=disk) as broker:
+                assert await _end(broker, 0) == (Error.NONE, 0, 4)
+            assert (tmp_path / "t-0/leader-epoch-checkpoint").read_text() == "0\n2\n0 0\n3 4\n"
 
     asyncio.run(run())

@@ -184,10 +184,11 @@ log-level = "debug"
 "num.partitions" = 3
 auto.create.topics.enable = false
 """)
-    broker = serve("--config", str(config), "--set", "num.partitions=4")
+    broker = serve("--config", str(config), "--set", "num.partitions=4", "--set", "write.caching=true")
     ready = json.loads(broker.until('"ready"'))
     assert (ready["level"], ready["logger"], ready["data"].split()[0]) == ("info", "fastlog", f"{tmp_path}/d")
     assert ready["engine"].startswith("epoll")
+    assert ready["durability"].startswith("acks=all and acks=1 survive a killed broker, not a power cut (write.caching=true)")
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
         assert b"fastlog_topics 0" in answer.read()
     broker.process.send_signal(signal.SIGTERM)

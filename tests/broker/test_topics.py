@@ -396,40 +396,6 @@ def _crash(broker: Running, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     monkeypatch.setattr(store, "write", write)
 
 
-@pytest.mark.parametrize("at", ["unpublish", "delete", "record"])
-def test_a_crash_while_a_topic_is_deleted_is_finished_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    async def run() -> None:
-        disk = FakeDisk()
-        async with running(tmp_path, disk=disk, kill=True) as broker:
-            await broker.create("t", 3)
-            await broker.append("t", 0, 3)
-
-            async def crash(*_: Any, **__: Any) -> None:
-                await asyncio.get_running_loop().create_future()
-
-            if at == "record":
-                real, count = broker.topics.store.write, 0
-
-                async def write(*arguments: Any) -> Any:
-                    nonlocal count
-                    count += 1
-                    return await (real(*arguments) if count == 1 else crash())
-
-                monkeypatch.setattr(broker.topics.store, "write", write)
-            else:
-                monkeypatch.setattr(broker.plane, "unpublish_topic" if at == "unpublish" else "delete_partition", crash)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(broker.call("DeleteTopics", topics=[{"name": "t"}], timeout_ms=1), 0.5)
-        monkeypatch.undo()
-        disk.logs.clear()
-        async with running(tmp_path, disk=disk) as again:
-            assert again.topics.get("t") is None
-            assert not list(tmp_path.glob("t-*"))  # noqa: ASYNC240
-            assert (await again.create("t"))["error_code"] == 0
-
-    asyncio.run(run())
-
-
 def test_a_creation_that_fails_leaves_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         disk = FakeDisk(fail_open={"t-2": "the disk is full"})

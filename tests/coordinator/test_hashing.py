@@ -10,7 +10,7 @@ from fastlog.coordinator.hashing import java_string_hash, partition_of
     [
         ("", 0, 0),
         ("abc", 96354, 4),
-        ("my-group", -1906497762, 36),
+        ("my-group", -1906497762, 12),
         ("orders-app", 772757305, 5),
         ("グループ", 383750870, 20),
         ("emoji-\U0001f600", 1164511306, 6),

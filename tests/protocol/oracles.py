@@ -27,6 +27,7 @@ KAFKA_LIBS = Path(os.environ.get("FASTLOG_KAFKA_HOME", Path(sys.prefix) / "share
 KAFKA = KAFKA_LIBS / "kafka-clients-4.3.0.jar"
 KAFKA_GROUPS = KAFKA_LIBS / "kafka-group-coordinator-4.3.0.jar"
 KAFKA_TRANSACTIONS = KAFKA_LIBS / "kafka-transaction-coordinator-4.3.0.jar"
+KAFKA_METADATA = KAFKA_LIBS / "kafka-metadata-4.3.0.jar"
 
 GROUP_LOG = tuple(
     f"{name}_{part}"
@@ -44,6 +45,15 @@ GROUP_LOG = tuple(
     )
 )
 TRANSACTION_LOG = ("transaction_log_key", "transaction_log_value")
+METADATA_LOG = (
+    "topic_record",
+    "partition_record",
+    "config_record",
+    "partition_change_record",
+    "remove_topic_record",
+    "client_quota_record",
+    "producer_ids_record",
+)
 
 
 def snake(name: str) -> str:
@@ -58,8 +68,8 @@ def camel(name: str) -> str:
 
 
 def in_kio(found: Schema) -> bool:
-    """kio has the client's messages, not what the coordinators store."""
-    return found.name not in (*GROUP_LOG, *TRANSACTION_LOG)
+    """kio has the client's messages, not what coordinators and controllers store."""
+    return found.name not in (*GROUP_LOG, *TRANSACTION_LOG, *METADATA_LOG)
 
 
 @cache
@@ -121,9 +131,9 @@ def kio_inner(annotation: Any) -> Any:
 @cache
 def kafka_definition(name: str) -> str:
     """The text of Kafka's definition of a message ("FetchRequest"), with its comments taken out."""
-    for jar in (KAFKA, KAFKA_GROUPS, KAFKA_TRANSACTIONS):
+    for jar in (KAFKA, KAFKA_GROUPS, KAFKA_TRANSACTIONS, KAFKA_METADATA):
         with zipfile.ZipFile(jar) as archive:
-            path = f"common/message/{name}.json"
+            path = f"common/{'metadata' if jar is KAFKA_METADATA else 'message'}/{name}.json"
             if path in archive.namelist():
                 return re.sub(r"^\s*//.*$", "", archive.read(path).decode(), flags=re.MULTILINE)
     raise LookupError(name)

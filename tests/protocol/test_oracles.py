@@ -112,6 +112,8 @@ def kafka_class(found: Schema) -> str:
         return f"org.apache.kafka.coordinator.group.generated.{name}"
     if found.name in oracles.TRANSACTION_LOG:
         return f"org.apache.kafka.coordinator.transaction.generated.{name}"
+    if found.name in oracles.METADATA_LOG:
+        return f"org.apache.kafka.common.metadata.{name}"
     data = "" if found.name.startswith("consumer_protocol") else "Data"
     return f"org.apache.kafka.common.message.{name}{data}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -315,6 +316,35 @@ def test_adopts_what_another_broker_wrote(open_store: Callable[..., LocalStore],
     assert read_all(log, 0) == b"".join(data for _, data in kept)
     assert log.read(4).data[:8] == (6).to_bytes(8, "big")  # the next batch after the gap
     assert log.read(13).data[:8] == (15).to_bytes(8, "big")  # which may be in the next segment
+    store.close()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_segments_without_a_batch(open_store: Callable[..., LocalStore], tmp_path: Path, clean: bool) -> None:
+    """Kafka's cleaner leaves such ones where all records of a segment were superseded."""
+    path = tmp_path / "t-0"
+    path.mkdir()
+    expected = Expected()
+    for i in range(10):
+        expected.add(batch(3, 400, timestamp=1000 + 100 * i))
+    kept = [pair for pair in expected.batches if pair[0] in {6, 24, 27}]
+    for base, following in ((0, 6), (6, 12), (12, 18), (18, 24), (24, None)):
+        held = b"".join(data for offset, data in kept if base <= offset < (following or 30))
+        (path / f"{base:020}.log").write_bytes(held)
+        times = [(1002 + 100 * (offset // 3), offset + 2 - base) for offset, _ in kept if following and base <= offset < following]
+        (path / f"{base:020}.index").write_bytes(b"")
+        (path / f"{base:020}.timeindex").write_bytes(b"".join(struct.pack(">qI", *entry) for entry in times))
+        (path / f"{base:020}.snapshot").write_bytes(b"\0\1" + (0x48674BC7).to_bytes(4, "big") + bytes(4))
+    (path / f"{0:020}.snapshot").unlink()
+    store = open_store()
+    log = store.open(path, clean=clean)
+    assert log.opened.lost_bytes == 0
+    assert log.positions[:4] == (0, 30, 30, 30)
+    assert read_all(log, 0) == b"".join(data for _, data in kept)
+    for offset in range(28):
+        assert log.read(offset).data[:8] == min(base for base, _ in kept if base + 2 >= offset).to_bytes(8, "big")
+    assert [log.find_time(timestamp).offset for timestamp in (0, 1203, 1800, 1803)] == [6, 24, 24, 27]
+    assert log.append(batch(1)).base_offset == 30
     store.close()
 
 

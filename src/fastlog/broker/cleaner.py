@@ -81,10 +81,13 @@ class Cleaner:
         """Begins to look for work."""
         for directory in self._context.topics.directories.values():
             try:
-                self._ends[directory.id] = await asyncio.to_thread(load_clean_ends, directory.path)
+                found = await asyncio.to_thread(load_clean_ends, directory.path)
             except (DamagedFileError, OSError) as error:
                 log.warning("%s; its logs are compacted from their start", error)
-                self._ends[directory.id] = {}
+                found = {}
+            self._ends[directory.id] = {key: end for key, end in found.items() if self._context.topics.get(key[0]) is not None}
+            if len(self._ends[directory.id]) < len(found):  # of topics whose deletion a crash cut short: a later one must not find them
+                await self._save(directory.id)
         self._context.topics.on_deleting(self.leave)
         if self._context.configs.get("log.cleaner.enable"):
             loop = asyncio.get_running_loop()

@@ -146,7 +146,7 @@ async def _raise_epochs(manager: TopicManager, topics: Sequence[Topic], recovere
             save(topic, partition)
             for topic in topics
             for partition in topic.partitions
-            if partition.offline is None and (id(partition) in stale or not partition.epochs.entries)
+            if partition.offline is None and (id(partition) in stale or partition.epochs.latest < partition.epoch)
         )
     )
 
@@ -161,17 +161,21 @@ async def _restore_log_starts(manager: TopicManager, topics: Sequence[Topic], di
             log.error("%s; logs begin with their first segment", error)
             continue
         kept = manager.log_starts.setdefault(directory.id, {})
-        for (name, index), offset in starts.items():
+        for (name, index), noted in starts.items():
             topic = by_name.get(name)
             if topic is None or index >= topic.made or topic.partitions[index].directory is not directory:
                 continue
-            kept[name, index] = offset
             at = manager.plane.positions(topic.topic_id, index)
+            # Past the end: records that were not yet durable were deleted, and then lost. What comes at their offsets now was not deleted.
+            offset = noted if at is None else min(noted, at.log_end)
+            if offset < noted:
+                log.warning("partition %s-%d began at %d, past the end that was found: it begins at %d", name, index, noted, offset)
+            kept[name, index] = offset
             if at is not None and at.log_start < offset:
-                result = await manager.plane.delete_records(topic.topic_id, index, min(offset, at.high_watermark))
+                result = await manager.plane.delete_records(topic.topic_id, index, offset)
                 if result.error:
                     log.error("partition %s-%d: its log start %d is not restored: %s", name, index, offset, Error(result.error).name)
-        if len(kept) < len(starts):  # of topics that are gone: a later one of the same name must not find them
+        if kept != starts:  # of topics that are gone too: a later one of the same name must not find them
             await asyncio.to_thread(directory.save_log_starts, kept)
 
 

@@ -138,10 +138,7 @@ def describe(facts: Facts, descriptors: int) -> list[tuple[str, str]]:
         found += f"; {opened.arena_bytes} bytes taken over from the memory of a killed broker"
     if opened.offline:
         found += f"; {opened.offline} offline"
-    rows += [
-        ("found", found),
-        ("durability", "acks=all is on stable storage; acks=1 survives a killed broker, not a power cut; acks=0 is not waited for"),
-    ]
+    rows += [("found", found), ("durability", facts.durability)]
     if facts.metrics_port is not None:
         rows.append(("metrics", f"port {facts.metrics_port}, /metrics"))
     return rows

@@ -31,6 +31,7 @@ from fastlog.broker.plane import PlaneConfig, host_and_port
 from fastlog.broker.quotas import QuotaManager
 from fastlog.broker.retention import Retention
 from fastlog.broker.topics import TopicManager
+from fastlog.config.durability import SETTINGS, describe_durability
 from fastlog.metadata.sqlite import open_store
 from fastlog.metadata.store import ABSENT, StoreError
 from fastlog.metadata.topics import PREFIX, decode_topic
@@ -40,7 +41,7 @@ from fastlog.storage.files import remove_file, replace_file
 from fastlog.storage.flushes import one_flush_for_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fastlog.broker.opening import Opened
     from fastlog.broker.options import ServeOptions
@@ -93,6 +94,8 @@ class Facts:
     plane: PlaneFacts
     directories: Sequence[DataDirectory]
     opened: Opened
+    durability: str
+    """What acknowledgements promise for topics that don't say otherwise."""
     listeners: Sequence[ListenAddress]
     endpoints: dict[str, Endpoint]
     metrics_port: int | None
@@ -201,6 +204,7 @@ class Broker:
             plane=plane_facts,
             directories=directories,
             opened=opened,
+            durability=_durability(configs, topics),
             listeners=listeners,
             endpoints=endpoints,
             metrics_port=metrics_port,
@@ -431,6 +435,17 @@ async def reserve_producer_ids(store: MetadataStore) -> range:
     block = range(first, first + PRODUCER_ID_BLOCK)
     await store.write({PRODUCER_IDS_KEY: str(block.stop).encode()}, {PRODUCER_IDS_KEY: entry.revision if entry is not None else ABSENT})
     return block
+
+
+def _durability(configs: ConfigManager, topics: TopicManager) -> str:
+    """The promise of the broker's settings, and how many topics make another one."""
+
+    def promise(own: Mapping[str, str]) -> str:
+        return describe_durability({name: configs.layers.topic_text(name, own) for name in SETTINGS})
+
+    usual = promise({})
+    others = sum(promise(topic.configs) != usual for topic in topics.all() if any(name in topic.configs for name in SETTINGS))
+    return usual + (f" (not {others} topics: see fastlog topic describe)" if others else "")
 
 
 def _arena(wanted: str, memory: int) -> tuple[str | None, str]:

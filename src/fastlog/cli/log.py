@@ -1,4 +1,4 @@
-"""`fastlog log`: looks at the files of logs, and repairs them. Needs no broker."""
+"""`fastlog log`: looks at the files of logs, repairs them, takes over those of Kafka. Needs no broker."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "log",
-        "check, dump, copy and repair the files of logs",
+        "check, dump, copy and repair the files of logs; take over those of Kafka",
         """\
   fastlog log check /var/lib/fastlog --rate 50
   fastlog log dump /var/lib/fastlog/orders-0/00000000000000000000.log
   fastlog log snapshot /var/lib/fastlog/orders-0 /tmp/orders-0
-  fastlog log repair /var/lib/fastlog""",
+  fastlog log repair /var/lib/fastlog
+  fastlog log adopt /var/lib/kafka --data /var/lib/fastlog""",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     check = add_command(
@@ -43,6 +44,22 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
     copy.add_argument("directory", type=Path, help="a partition's directory; a broker may be writing to it")
     copy.add_argument("target", type=Path, help="a directory that is made")
     copy.set_defaults(run=guarded(_snapshot))
+    adopt = add_command(
+        actions,
+        "adopt",
+        "make data directories of Apache Kafka (4.x, KRaft) ones of fastlog",
+        """\
+  fastlog log adopt /var/lib/kafka --data /var/lib/fastlog --dry-run
+  fastlog log adopt /disk1/kafka /disk2/kafka --data /disk1/fastlog --data /disk2/fastlog --move""",
+    )
+    adopt.add_argument("source", type=Path, nargs="+", help="a data directory (log.dirs) of a Kafka that is stopped")
+    adopt.add_argument(
+        "--data", type=Path, action="append", required=True, metavar="DIR", help="the directory to be made; one for each source"
+    )
+    adopt.add_argument("--metadata", type=Path, metavar="DIR", help="Kafka's metadata.log.dir, if that is none of the sources")
+    adopt.add_argument("--move", action="store_true", help="move the partitions' directories (same file system) instead of copying them")
+    adopt.add_argument("--dry-run", action="store_true", help="only say what would be taken over")
+    adopt.set_defaults(run=guarded(_adopt))
     repair = add_command(
         actions,
         "repair",
@@ -63,7 +80,7 @@ def register(commands: Commands[argparse.ArgumentParser]) -> None:
         help="make the metadata database anew from the directories, all of which are given, the first one first",
     )
     repair.set_defaults(run=guarded(_repair))
-    for action in (check, dump, copy, repair):
+    for action in (check, dump, copy, adopt, repair):
         add_json(action)
         if action is not dump:
             action.add_argument("--rate", metavar="MB/S", type=float, default=0.0, help="read no faster (default: as fast as it goes)")
@@ -139,6 +156,56 @@ def _snapshot(args: argparse.Namespace) -> int:
     else:
         output.note(f"{args.target}: all records below offset {end}")
     return output.OK
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from fastlog.broker.adoption import carry_out, entries
+    from fastlog.metadata.store import StoreError
+    from fastlog.storage.adopt import AdoptError, make_plan, same_file_system
+    from fastlog.storage.directory import DirectoryError
+    from fastlog.storage.inspect import Pace
+    from fastlog.storage.kraft import KraftError
+
+    if len(args.source) != len(args.data):
+        output.complain(f"{len(args.source)} directories of Kafka, but --data was given {len(args.data)} times")
+        return output.USAGE
+    try:
+        plan = make_plan(list(zip(args.source, args.data, strict=True)), args.metadata, Pace(args.rate * MEGABYTE))
+    except (AdoptError, KraftError, DirectoryError) as error:
+        output.complain(str(error))
+        return output.FAILED
+    try:
+        if args.move and not same_file_system(plan):
+            output.complain("moving needs a --data on the same file system as its source: leave --move out to copy")
+            return output.FAILED
+        if args.dry_run:
+            list(entries(plan, dict.fromkeys((source.target for source in plan.sources), "")))  # says which settings stay
+        else:
+            carry_out(plan, move=args.move)
+    except (AdoptError, StoreError) as error:
+        output.complain(str(error))
+        return output.FAILED
+    finally:
+        plan.close()
+    if args.json:
+        topics = {topic.name: len(topic.partitions) for topic in plan.topics}
+        output.print_json({"cluster": plan.cluster_id, "node": plan.node_id, "topics": topics, "bytes": plan.bytes, "left": plan.left})
+    else:
+        for line in plan.left:
+            print(f"left: {line}")
+        output.note(
+            f"{len(plan.topics)} topics, {len(plan.places)} partitions, {output.human_bytes(plan.bytes)} of records "
+            f"{'would be' if args.dry_run else 'are'} taken over; {len(plan.left)} things are left"
+        )
+        if not args.dry_run:
+            data = " ".join(f"--data {source.target}" for source in plan.sources)
+            output.note(f"fastlog serve {data} --set node.id={plan.node_id}")
+            unclean = [str(source.path) for source in plan.sources if not source.clean]
+            if unclean:
+                output.note(
+                    f"Kafka was not stopped in order ({', '.join(unclean)}): the ends of its logs are searched for at the first start"
+                )
+    return output.FAILED if any(line.startswith("topic ") for line in plan.left) else output.OK
 
 
 def _repair(args: argparse.Namespace) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastlog.config.keys import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+SETTINGS: Final = ("flush.messages", "flush.ms", "write.caching")
+"""Of a topic, that it depends on."""
 
 
 def describe_durability(settings: Mapping[str, str | None]) -> str:

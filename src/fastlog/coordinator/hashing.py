@@ -16,5 +16,6 @@ def java_string_hash(text: str) -> int:
 
 @lru_cache(maxsize=16_384)
 def partition_of(group_id: str, partitions: int) -> int:
-    """The partition of a group among `partitions` (> 0), as Kafka places it."""
-    return (java_string_hash(group_id) & 0x7FFFFFFF) % partitions
+    """The partition of a group or transactional id among `partitions` (> 0), as Kafka's `Utils.abs` places it (0: the least int32)."""
+    value = java_string_hash(group_id)
+    return min(value, (1 << 32) - value) % (1 << 31) % partitions

@@ -500,7 +500,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         at -= seg.start
     else:
         at = -1
-    if at >= seg.size and seg != log.active:    # the walk had gone on to the next segment
+    while at >= seg.size and seg != log.active: # the walk had gone on to the next segment
         at -= seg.size
         seg = segment_after(log, seg)
     while True:                                 # the batch that holds the offset
@@ -515,6 +515,12 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
                 return WAIT
             r.error = KAFKA_STORAGE_ERROR
             return DONE
+        if at >= seg.size:                      # the offset fell into a gap that compaction left: Kafka's leaves segments without a batch
+            if seg == log.active:
+                return DONE
+            seg = segment_after(log, seg)
+            at = 0
+            continue
         if not peek(log, seg, at, head):
             r.reached = seg.start + at          # a walk may be longer than what fits into memory at once
             length = r.bytes_max if r.bytes_max > CHUNK else CHUNK
@@ -529,11 +535,6 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         if <int64_t> get64(head) + <int32_t> get32(head + 23) >= r.offset:
             break
         at += size
-        if at >= seg.size:                      # the offset fell into a gap that compaction left
-            if seg == log.active:
-                return DONE
-            seg = segment_after(log, seg)
-            at = 0
     r.reached = seg.start + at                  # where the next attempt begins, whatever is evicted until then
     end = seg.size
     if limit_position - seg.start < end:

@@ -121,6 +121,13 @@ _DATA_FILES = {
     "consumer_group_current_member_assignment_value": "consumer_group_log",
     "consumer_group_regular_expression_key": "consumer_group_log",
     "consumer_group_regular_expression_value": "consumer_group_log",
+    "topic_record": "metadata_log",
+    "partition_record": "metadata_log",
+    "config_record": "metadata_log",
+    "partition_change_record": "metadata_log",
+    "remove_topic_record": "metadata_log",
+    "client_quota_record": "metadata_log",
+    "producer_ids_record": "metadata_log",
 }
 
 

@@ -168,8 +168,10 @@ def _make(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def take_lock(path: Path) -> int:
-    """A descriptor that holds the lock of a data directory, of Kafka's too. Waits a bounded time. Raises DirectoryError, OSError."""
+def take_lock(path: Path, wait_s: float | None = None) -> int:
+    """A descriptor that holds the lock of a data directory, of Kafka's too. Waits a bounded time, at most `wait_s` where that is given.
+    Raises DirectoryError, OSError.
+    """
     fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         deadline = said = None
@@ -178,7 +180,7 @@ def take_lock(path: Path) -> int:
             alive = holder is not None and _runs(holder)
             now = time.monotonic()
             if deadline is None:
-                deadline = now + (ALIVE_WAIT_S if alive else DEAD_WAIT_S)
+                deadline = now + (wait_s if wait_s is not None else ALIVE_WAIT_S if alive else DEAD_WAIT_S)
             if now >= deadline:
                 by = f"process {holder}" + ("" if alive else ", which this process can't see") if holder else "another process"
                 raise DirectoryError(f"the data directory {path} is locked by {by}: stop it, or give another with --data")
@@ -235,7 +237,7 @@ def read_properties(path: Path) -> dict[str, str]:
     properties = {name.strip(): value.strip() for name, _, value in pairs}
     if "fastlog.format" not in properties:
         if "cluster.id" in properties:
-            raise DirectoryError(f"{path} is a data directory of Apache Kafka: it can't be taken over yet; give another with --data")
+            raise DirectoryError(f"{path} is a data directory of Apache Kafka: `fastlog log adopt` makes one of fastlog's of it")
         raise DirectoryError(f"{path / META} is damaged (no fastlog.format): restore it from a backup")
     found = properties["fastlog.format"]
     if not found.isdigit():
