@@ -98,7 +98,7 @@ class Broker:
         self.prepare()
         begun = time.monotonic()
         with self.log.open("ab") as log:
-            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *machine.with_descriptors(), *self.command()]
+            command = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(self.core), *self.command()]
             environment = {**os.environ, **self.environment()}
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment

@@ -98,6 +98,7 @@ class Session:
 
     def start(self) -> None:
         """Starts all brokers, each with nothing stored: a run that was killed left its data. Raises StartError."""
+        machine.allow_descriptors()
         for broker in self.brokers:
             broker.wipe()
             broker.start()
