@@ -44,6 +44,7 @@ LAYERS = {
         "slab",
         "timer",
         "standing",
+        "recordpack",
         "compression",
         "keymap",
         "sift",

@@ -28,6 +28,7 @@ from fastlog.native.compact import DamagedLogError as DamagedLogError
 from fastlog.native.compression import compress as compress
 from fastlog.native.compression import decompress as decompress
 from fastlog.native.crc32c import checksum as _checksum
+from fastlog.native.recordpack import pack_records as pack_records
 from fastlog.native.standing import StandingAnswer as StandingAnswer
 
 crc32c = _checksum

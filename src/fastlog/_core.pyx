@@ -17,6 +17,7 @@ ROOMS = {
     "compact": ("Compaction", "CompactionCancelledError", "DamagedLogError"),
     "compression": ("compress", "decompress"),
     "crc32c": ("crc32c",),
+    "recordpack": ("pack_records",),
     "standing": ("StandingAnswer",),
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names}

@@ -252,7 +252,7 @@ async def test_a_defect_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -
             raise RuntimeError("broken")
 
         with monkeypatch.context() as broken_by:
-            broken_by.setattr("fastlog.coordinator.runtime.build_batch", broken)
+            broken_by.setattr("fastlog.coordinator.runtime.build_pairs", broken)
             assert await served.commit(1) == Error.UNKNOWN_SERVER_ERROR
         assert await served.commit(2) == 0
         assert await served.fetch() == {("t", 0): 2}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from fastlog.coordinator.loader import LogLoader
 from fastlog.coordinator.operation import Host, Marker, Producer, Result, StateMachine
 from fastlog.protocol.errors import Error, KafkaError
-from fastlog.protocol.records import TRANSACTIONAL, Record, build_batch
+from fastlog.protocol.records import TRANSACTIONAL, build_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -288,11 +288,10 @@ class PartitionRuntime(Generic[Machine]):
 
     def _build(self, pairs: list[tuple[bytes, bytes | None]], producer: Producer | None) -> bytes:
         now_ms = self._clock.now_ms()
-        records = [Record(index, now_ms, key, value) for index, (key, value) in enumerate(pairs)]
         if producer is None:
-            return build_batch(records, timestamp_ms=now_ms)
-        return build_batch(
-            records,
+            return build_pairs(pairs, timestamp_ms=now_ms)
+        return build_pairs(
+            pairs,
             timestamp_ms=now_ms,
             attributes=TRANSACTIONAL,
             producer_id=producer.producer_id,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fastlog._core import compress, crc32c, decompress, peek
+from fastlog._core import compress, crc32c, decompress, pack_records, peek
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -113,13 +113,43 @@ def build_batch(
     if not given:
         raise ValueError("a batch has at least one record")
     times = [timestamp_ms if r.timestamp == -1 else r.timestamp for r in given]
-    body = bytearray()
-    for delta, (record, time) in enumerate(zip(given, times, strict=True)):
-        _put_record(body, delta, time - times[0], record)
-    packed = compress(body, codec, level) if codec else bytes(body)
-    rest = _REST.pack(
-        attributes & ~CODEC_MASK | codec, len(given) - 1, times[0], max(times), producer_id, producer_epoch, base_sequence, len(given)
+    body = pack_records([(at - times[0], r.key, r.value, _encoded(r.headers)) for r, at in zip(given, times, strict=True)])
+    packed = compress(body, codec, level) if codec else body
+    return _whole(
+        packed,
+        len(given),
+        times[0],
+        max(times),
+        base_offset,
+        leader_epoch,
+        attributes & ~CODEC_MASK | codec,
+        producer_id,
+        producer_epoch,
+        base_sequence,
     )
+
+
+def build_pairs(
+    pairs: Sequence[tuple[bytes, bytes | None]], *, timestamp_ms: int, attributes: int = 0, producer_id: int = -1, producer_epoch: int = -1
+) -> bytes:
+    """`build_batch` for keys and values of one time, of which there is at least one."""
+    body = pack_records([(0, key, value, ()) for key, value in pairs])
+    return _whole(body, len(pairs), timestamp_ms, timestamp_ms, 0, -1, attributes, producer_id, producer_epoch, -1)
+
+
+def _whole(  # noqa: PLR0917 - the fields of the header, in its order
+    packed: bytes,
+    count: int,
+    first_ms: int,
+    max_ms: int,
+    base_offset: int,
+    leader_epoch: int,
+    attributes: int,
+    producer_id: int,
+    producer_epoch: int,
+    base_sequence: int,
+) -> bytes:
+    rest = _REST.pack(attributes, count - 1, first_ms, max_ms, producer_id, producer_epoch, base_sequence, count)
     size = HEADER_BYTES - PREFIX_BYTES + len(packed)
     return _PREFIX.pack(base_offset, size, leader_epoch, 2, crc32c(packed, crc32c(rest))) + rest + packed
 
@@ -132,6 +162,10 @@ def build_placeholder(base_offset: int, end: int, *, leader_epoch: int, timestam
         raise ValueError(f"a batch of {end - base_offset} offsets")
     rest = _REST.pack(0, end - base_offset - 1, -1, timestamp_ms, -1, -1, -1, 0)
     return _PREFIX.pack(base_offset, HEADER_BYTES - PREFIX_BYTES, leader_epoch, 2, crc32c(rest)) + rest
+
+
+def _encoded(headers: tuple[tuple[str, bytes | None], ...]) -> tuple[tuple[bytes, bytes | None], ...]:
+    return tuple((name.encode(errors="surrogateescape"), value) for name, value in headers) if headers else ()
 
 
 def build_end_marker(*, producer_id: int, producer_epoch: int, coordinator_epoch: int, commit: bool, timestamp_ms: int) -> bytes:
@@ -181,36 +215,6 @@ def iter_batches(data: Buffer) -> Iterator[Batch]:
             records=records,
         )
         at += info["size"]
-
-
-def _put_varint(out: bytearray, value: int) -> None:
-    value = (value << 1) ^ (value >> 63)
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-
-
-def _put_bytes(out: bytearray, value: bytes | None) -> None:
-    if value is None:
-        out.append(1)  # -1
-    else:
-        _put_varint(out, len(value))
-        out += value
-
-
-def _put_record(out: bytearray, offset_delta: int, timestamp_delta: int, record: Record) -> None:
-    body = bytearray(1)  # attributes: none are defined
-    _put_varint(body, timestamp_delta)
-    _put_varint(body, offset_delta)
-    _put_bytes(body, record.key)
-    _put_bytes(body, record.value)
-    _put_varint(body, len(record.headers))
-    for name, value in record.headers:
-        _put_bytes(body, name.encode(errors="surrogateescape"))
-        _put_bytes(body, value)
-    _put_varint(out, len(body))
-    out += body
 
 
 class _Cursor:
