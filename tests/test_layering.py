@@ -45,6 +45,7 @@ LAYERS = {
         "timer",
         "standing",
         "recordpack",
+        "offsetpack",
         "compression",
         "keymap",
         "sift",

@@ -28,12 +28,16 @@ from fastlog.native.compact import DamagedLogError as DamagedLogError
 from fastlog.native.compression import compress as compress
 from fastlog.native.compression import decompress as decompress
 from fastlog.native.crc32c import checksum as _checksum
+from fastlog.native.offsetpack import pack_commit as pack_commit
+from fastlog.native.recordpack import pack_pairs as pack_pairs
 from fastlog.native.recordpack import pack_records as pack_records
+from fastlog.native.recordpack import pairs_bytes as pairs_bytes
 from fastlog.native.standing import StandingAnswer as StandingAnswer
 
 crc32c = _checksum
 
 REQUEST: int
+APPENDED: int
 DONE: int
 LOG: int
 TXN_CHECK: int
@@ -97,6 +101,7 @@ class DataPlane:
     def stop(self, cookie: int, shard: int) -> bool: ...
     def drop_relics(self) -> None: ...
     def relics_bytes(self) -> int: ...
+    def expire_producers(self, after_ms: int) -> None: ...
     def set_quotas(self, default: tuple[_Bound, _Bound, _Bound], named: list[tuple[bytes, tuple[_Bound, _Bound, _Bound]]]) -> None: ...
     def requests_counted(self) -> bool: ...
     def count_request(self, client: bytes, spent_ns: int, now_ns: int) -> int: ...

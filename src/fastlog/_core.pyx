@@ -6,7 +6,7 @@ from importlib import import_module
 
 ROOMS = {
     "batch": ("peek",),
-    "bridge": ("DONE", "LOG", "REQUEST", "TXN_CHECK", "DataPlane"),
+    "bridge": ("APPENDED", "DONE", "LOG", "REQUEST", "TXN_CHECK", "DataPlane"),
     "clientcolumn": ("arrow_array", "arrow_chunks", "arrow_fields", "column", "header_rows"),
     "clientconsumer": ("ConsumerCore",),
     "clientdelivery": ("Deliveries", "Delivery"),
@@ -17,7 +17,8 @@ ROOMS = {
     "compact": ("Compaction", "CompactionCancelledError", "DamagedLogError"),
     "compression": ("compress", "decompress"),
     "crc32c": ("crc32c",),
-    "recordpack": ("pack_records",),
+    "offsetpack": ("pack_commit",),
+    "recordpack": ("pack_pairs", "pack_records", "pairs_bytes"),
     "standing": ("StandingAnswer",),
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names}

@@ -140,6 +140,9 @@ class FakePlane:
         self._on_request(Request(token, api_key, version, 7, client_id, "127.0.0.1:12345", listener, memoryview(body)))
         return await asyncio.wait_for(future, 10)
 
+    def expire_producers(self, after_ms: int) -> None:
+        self.producers_expire_ms = after_ms
+
     def set_quotas(self, default: ClientBounds, named: Mapping[str, ClientBounds]) -> None:
         self.quotas = (default, dict(named))
 

@@ -14,6 +14,7 @@ from fastlog.protocol.messages import decode_response, encode_request
 from tests.broker.running import running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -83,6 +84,38 @@ def test_a_handler_that_fails_is_logged_and_answered_where_there_is_a_place_for_
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
+
+
+def test_what_is_begun_is_answered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with running(tmp_path) as broker:
+            given: list[Callable[[Any], None]] = []
+
+            def begin(ctx: Any, request: Any, message: Any, answer: Callable[[Any], None]) -> bool:
+                given.append(answer)
+                if message["group_id"] == "broken":
+                    raise RuntimeError("a defect")
+                return bool(message["group_id"])
+
+            monkeypatch.setitem(dispatch._beginners, 8, begin)
+            waiting = asyncio.create_task(broker.call("OffsetCommit", 8, group_id="g", topics=[]))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            given[0]({"topics": [{"name": "t", "partitions": []}]})
+            given[0]({"topics": []})
+            assert [topic["name"] for topic in (await waiting)["topics"]] == ["t"]
+            with pytest.raises(ConnectionError, match="no place to say so"):
+                await broker.call("OffsetCommit", 8, group_id="broken", topics=[])
+            given[1]({"topics": []})  # too late
+            assert "a defect" in caplog.text
+            assert (await broker.call("OffsetCommit", 8, group_id="", topics=[]))["topics"] == [], "served as others are"
+            impossible = asyncio.create_task(broker.call("OffsetCommit", 8, group_id="g", topics=[]))
+            await asyncio.sleep(0)
+            given[-1]({"topics": "not a list"})
+            with pytest.raises(ConnectionError, match="no place to say so"):
+                await impossible
+
+    asyncio.run(run())
 
 
 def test_requests_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

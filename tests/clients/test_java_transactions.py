@@ -14,12 +14,15 @@ from typing import Any
 import confluent_kafka as ck
 import pytest
 
+from fastlog.protocol.messages import API_VERSIONS, decode_response, encode_response
+from tests.client.proxy import Proxy
 from tests.clients.test_transactions import make_topic, producer_of, read, send
 from tests.support.java import FAST_START, compile_program, dump_segments, java
 from tests.support.process import Broker
 
 pytestmark = pytest.mark.java
 
+ADD_PARTITIONS_TO_TXN, END_TXN = 24, 26
 TOOL = "org.apache.kafka.tools.TransactionsCommand"
 SOURCES = Path(__file__).parent / "java"
 
@@ -33,6 +36,28 @@ def program(kafka_classpath: str, tmp_path_factory: pytest.TempPathFactory) -> s
 @pytest.mark.parametrize("case", ["ends", "offsets", "fencing"])
 def test_java_client(bootstrap: str, program: str, fresh_name: str, case: str) -> None:
     assert java(program, "Transactions", bootstrap, fresh_name, case).endswith("passed\n")
+
+
+def without_features(api_key: int, answer: bytes) -> bytes:
+    """ApiVersions of a cluster whose transactions are of the first version: its features are as they were before KIP-890."""
+    if api_key != API_VERSIONS:
+        return answer
+    told = decode_response(API_VERSIONS, 4, answer[4:])
+    level = {"min_version_level": 1, "max_version_level": 1}
+    told["finalized_features"] = [each | (level if each["name"] == "transaction.version" else {}) for each in told["finalized_features"]]
+    return answer[:4] + encode_response(API_VERSIONS, 4, told)
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize("version", [1, 2])
+def test_java_client_chooses_the_version_of_the_protocol(bootstrap: str, program: str, fresh_name: str, version: int) -> None:
+    """In the first it adds partitions by a request, and its epoch stays; in the second the broker adds them, and each end has its own."""
+    with Proxy(bootstrap) as proxy:
+        proxy.spoil = without_features if version == 1 else None
+        case = "endsOfTheFirstVersion" if version == 1 else "ends"
+        assert java(program, "Transactions", proxy.bootstrap, fresh_name, case).endswith("passed\n")
+        assert proxy.requests[END_TXN] >= 4
+        assert (proxy.requests[ADD_PARTITIONS_TO_TXN] > 0) == (version == 1)
 
 
 def rows(output: str) -> list[dict[str, str]]:

@@ -129,10 +129,11 @@ class Bench:
         for result in held:
             self.shard.offsets.end(result.records)
             if self.failing is Error.NONE:
-                self.log += [encode(record) for record in result.records]
+                stored = [encode(record) for record in result.records]
+                assert result.encoded is None or result.encoded == stored
+                self.log += stored
                 if result.replay and not result.at_once:
-                    for record in result.records:
-                        self.shard.replay(record)
+                    self.shard.replay_all(result.records, len(self.log) - len(stored), -1)
             if result.done is not None:
                 result.done(self.failing)
 

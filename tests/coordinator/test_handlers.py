@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from fastlog.broker.context import Cluster, Context, Endpoint
-from fastlog.broker.dispatch import answer
+from fastlog.broker.context import Cluster, Context, Endpoint, RequestContext
+from fastlog.broker.dispatch import answer, beginner
 from fastlog.broker.groups import host_of
 from fastlog.broker.plane import Request
 from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error
-from fastlog.protocol.messages import API_BY_NAME, decode_response, encode_request
+from fastlog.protocol.messages import API_BY_NAME, decode_request, decode_response, encode_request, encode_response
 from tests.coordinator.fakes import FakeTopics, Message, subscription
 from tests.coordinator.serving import Served, asynchronous, turns
 
@@ -28,8 +28,10 @@ def versions(name: str, first: int = 0) -> list[int]:
 class Broker:
     """As much of a broker as these handlers need."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, *, begun: bool = False) -> None:
+        """`begun`: requests are answered through `begin`, as the dispatcher does where there is one."""
         self.served = served
+        self.begun = begun
         cluster = Cluster("cluster", 7, {"main": Endpoint("broker.example", 9092), "other": Endpoint("10.0.0.1", 9093)})
         parts: Any = {
             "plane": served.log,
@@ -47,6 +49,11 @@ class Broker:
         key = API_BY_NAME[api].key
         body = memoryview(encode_request(key, version, message))
         request = Request(1, key, version, 1, "client", "127.0.0.1:5000", listener, body)
+        if self.begun:
+            given: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            context = RequestContext(key, version, "client", "127.0.0.1:5000", listener)
+            assert beginner(key)(self.ctx, context, decode_request(key, version, body), given.set_result)
+            return decode_response(key, version, encode_response(key, version, await given))
         return decode_response(key, version, (await answer(self.ctx, request)).body)
 
     async def member(self, group_id: str, version: int, *, instance: str | None = None) -> tuple[str, Message]:
@@ -161,11 +168,12 @@ async def test_leave_group(version: int) -> None:
         assert (await broker.ask("LeaveGroup", version, {"group_id": ""}))["error_code"] == Error.INVALID_GROUP_ID
 
 
+@pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("version", versions("OffsetCommit"))
 @asynchronous
-async def test_offset_commit(version: int) -> None:
+async def test_offset_commit(version: int, begun: bool) -> None:
     async with Served() as served:
-        broker = Broker(served)
+        broker = Broker(served, begun=begun)
         await served.loaded()
         names: list[tuple[Message, str]] = []
         for name in ("t", "nothing", "u"):
@@ -207,11 +215,38 @@ async def test_offset_commit(version: int) -> None:
         assert {each["error_code"] for each in by_key[keys["t"]]} == {expected, missing}
 
 
+@asynchronous
+async def test_a_commit_that_is_begun_waits_for_the_log() -> None:
+    async with Served() as served:
+        broker = Broker(served, begun=True)
+        key = API_BY_NAME["OffsetCommit"].key
+        partition = {"partition_index": 0, "committed_offset": 1, "committed_metadata": ""}
+        asked: Message = {"group_id": "g", "generation_id_or_member_epoch": -1, "topics": [{"name": "t", "partitions": [partition]}]}
+        message = decode_request(key, 9, encode_request(key, 9, asked))
+        given: list[Message] = []
+        context = RequestContext(key, 9, "client", "127.0.0.1:5000", "main")
+        assert not beginner(key)(broker.ctx, context, message, given.append), "there is no __consumer_offsets yet"
+        await served.loaded()
+        served.log.gate = asyncio.Event()
+        assert beginner(key)(broker.ctx, context, message, given.append)
+        await turns()
+        assert given == []
+        assert await served.fetch() == {}
+        served.log.gate.set()
+        await turns()
+        assert [each["error_code"] for each in given.pop()["topics"][0]["partitions"]] == [Error.NONE]
+        assert await served.fetch() == {("t", 0): 1}
+        served.log.fail = Error.NOT_ENOUGH_REPLICAS
+        failed = await broker.ask("OffsetCommit", 9, asked)
+        assert [each["error_code"] for each in failed["topics"][0]["partitions"]] == [Error.COORDINATOR_NOT_AVAILABLE]
+
+
+@pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("version", versions("OffsetCommit"))
 @asynchronous
-async def test_offset_commit_of_nothing_that_exists(version: int) -> None:
+async def test_offset_commit_of_nothing_that_exists(version: int, begun: bool) -> None:
     async with Served() as served:
-        broker = Broker(served)
+        broker = Broker(served, begun=begun)
         key: Message = {"topic_id": uuid4()} if version >= 10 else {"name": "nothing"}
         topic = key | {"partitions": [{"partition_index": 0, "committed_offset": 1, "committed_metadata": ""}]}
         response = await broker.ask("OffsetCommit", version, {"group_id": "g", "topics": [topic]})

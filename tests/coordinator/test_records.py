@@ -1,11 +1,14 @@
 """Keys and values as Kafka 4.3's GroupCoordinatorRecordHelpers and GroupCoordinatorRecordSerde write them, and reading of all versions."""
 
+import random
 from uuid import UUID
 
 import pytest
 
 from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, GroupRecord, OffsetRecord, OffsetValue, decode, encode
+from fastlog.protocol.errors import Error, KafkaError
 from fastlog.protocol.messages import encode_data
+from fastlog.protocol.packing import pack_commit
 
 MEMBERS = [
     {
@@ -135,6 +138,55 @@ def test_reads_every_version_of_a_group(version: int) -> None:
     member = decoded.value["members"][0]
     assert member["rebalance_timeout"] == (300_000 if version >= 1 else 10_000)  # else its session time-out
     assert member["group_instance_id"] == ("static-1" if version >= 3 else None)
+
+
+@pytest.mark.parametrize("expire_ms", [-1, 2**62])
+def test_a_commit_is_packed_as_the_schemas_say(expire_ms: int) -> None:
+    chance = random.Random(7)
+    texts = ["", "plain", "naïve", "\U0001f600" * 3, "x" * 126, "x" * 127, "x" * 20_000]
+    topics = [
+        {
+            "name": f"topic-{chance.choice(texts[:3])}-{number}",
+            "topic_id": chance.choice([NO_TOPIC_ID, UUID(int=chance.getrandbits(128))]),
+            "partitions": [
+                {
+                    "partition_index": chance.choice([0, 1, 2**31 - 1]),
+                    "committed_offset": chance.choice([-1, 0, 2**63 - 1, chance.getrandbits(40)]),
+                    "committed_leader_epoch": chance.choice([-1, 0, 9]),
+                    "committed_metadata": chance.choice([None, *texts]),
+                }
+                for _ in range(chance.randrange(8))
+            ],
+        }
+        for number in range(20)
+    ]
+    asked: list[tuple[str, UUID, int]] = []
+    records, pairs, answered = pack_commit(
+        "gruppe-ü", topics, 1_700_000_000_000, expire_ms, 126, 12, 0, lambda *at: asked.append(at), OffsetRecord, OffsetValue
+    )
+    assert all(type(record) is OffsetRecord and type(record.value) is OffsetValue for record in records)
+    assert pairs == [encode(record) for record in records]
+    assert asked == [(record.topic, record.value.topic_id, record.partition) for record in records]
+    given = [(topic, each) for topic in topics for each in topic["partitions"]]  # type: ignore[attr-defined]
+    long = [len(each["committed_metadata"] or "") + 3 * ("\U0001f600" in (each["committed_metadata"] or "")) > 126 for _, each in given]
+    assert [each["error_code"] for topic in answered for each in topic["partitions"]] == [12 if much else 0 for much in long]
+    assert [(record.topic, record.partition, record.value.offset, record.value.metadata) for record in records] == [
+        (topic["name"], each["partition_index"], each["committed_offset"], each["committed_metadata"] or "")
+        for (topic, each), much in zip(given, long, strict=True)
+        if not much
+    ]
+    assert any(long)
+
+
+def test_a_refused_partition_ends_a_commit() -> None:
+    def check(*_: object) -> None:
+        raise KafkaError(Error.STALE_MEMBER_EPOCH)
+
+    at = {"partition_index": 0, "committed_offset": 1, "committed_metadata": ""}
+    with pytest.raises(KafkaError):
+        pack_commit("g", [{"name": "t", "partitions": [at]}], 1, -1, 10, 12, 0, check, OffsetRecord, OffsetValue)
+    with pytest.raises(ValueError, match="more than 32767"):
+        pack_commit("g", [{"name": "t" * 40_000, "partitions": [at]}], 1, -1, 10, 12, 0, None, OffsetRecord, OffsetValue)
 
 
 def test_other_kinds_are_left_alone() -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastlog.protocol.records import Record, build_batch, iter_batches
+from tests.net.test_fetch import named, session
 from tests.support.metrics import total
 from tests.support.peer import Peer, create_topic, fetch, produce, produced
 from tests.support.process import free_port
 
 if TYPE_CHECKING:
+    from fastlog.protocol.messages import Message
     from tests.conftest import Start
     from tests.support.process import Broker
 
@@ -84,3 +86,40 @@ def test_data_stays_when_the_shards_change(start_broker: Start, engine: str, fre
                 message["topics"][0]["partitions"][0]["partition"] = p
                 data = peer.call("Fetch", 11, message)["responses"][0]["partitions"][0]
                 assert [r.value for b in iter_batches(data["records"]) for r in b.records] == [b"kept"]
+
+
+def test_a_session_of_partitions_on_several_shards(apart: Broker, fresh_name: str) -> None:
+    """An incremental session (KIP-227) sees what is new wherever its partitions are, and is woken from there."""
+    create_topic(apart.bootstrap, fresh_name, partitions=PARTITIONS)
+    ends = dict.fromkeys(range(PARTITIONS), 0)
+
+    def send(writer: Peer, *partitions: int) -> None:
+        for p in partitions:
+            batch = build_batch([Record(0, NOW, None, b"%d:%d" % (p, ends[p]))], timestamp_ms=NOW)
+            assert produced(writer.call("Produce", 9, produce(fresh_name, batch, partition=p))) == (0, ends[p])
+            ends[p] += 1
+
+    def values(response: Message) -> dict[int, list[bytes | None]]:
+        assert response["error_code"] == 0
+        return {p: [r.value for b in iter_batches(data["records"] or b"") for r in b.records] for p, data in named(response).items()}
+
+    with Peer(apart.bootstrap) as reader, Peer(apart.bootstrap) as writer:
+        first = reader.call("Fetch", 11, session(fresh_name, 0, 0, ends))
+        assert values(first) == {p: [] for p in ends}
+        sid = first["session_id"]
+        assert sid > 0
+        assert values(reader.call("Fetch", 11, session(fresh_name, sid, 1, {}))) == {}
+        send(writer, *ends)
+        assert values(reader.call("Fetch", 11, session(fresh_name, sid, 2, {}))) == {p: [b"%d:0" % p] for p in ends}
+        epoch = 3
+        for p in range(PARTITIONS):  # each in turn wakes a poll, be its owner the one shard or the other
+            moved = ends.copy() if epoch == 3 else {(p - 1): ends[p - 1]}
+            reader.ask("Fetch", 11, session(fresh_name, sid, epoch, moved) | {"max_wait_ms": 30_000})
+            send(writer, p)
+            assert values(reader.answer()[1]) == {p: [b"%d:1" % p]}
+            epoch += 1
+        left = {0, 1, PARTITIONS - 1}
+        gone = [p for p in ends if p not in left]
+        assert values(reader.call("Fetch", 11, session(fresh_name, sid, epoch, {PARTITIONS - 1: 2}, gone))) == {}
+        send(writer, *ends)
+        assert values(reader.call("Fetch", 11, session(fresh_name, sid, epoch + 1, {}))) == {p: [b"%d:2" % p] for p in left}

@@ -161,6 +161,53 @@ def test_an_administrator_sees_and_ends_a_transaction(broker: Broker, fresh_name
         assert committed(broker, fresh_name) == ([], 2)
 
 
+def set_broker(peer: Peer, name: str, value: str) -> None:
+    resource = {"resource_type": 4, "resource_name": "", "configs": [{"name": name, "config_operation": 0, "value": value}]}
+    (answer,) = peer.call("IncrementalAlterConfigs", 1, {"resources": [resource], "validate_only": False})["responses"]
+    assert answer["error_code"] == Error.NONE, answer
+
+
+@pytest.mark.one_engine
+def test_settings_that_may_change_while_the_broker_runs(start_broker: Start, engine: str, fresh_name: str) -> None:
+    broker = start_broker(io=engine)
+    create_topic(broker.bootstrap, fresh_name)
+    with Peer(broker.bootstrap) as peer:
+        producer, other = (Producer(peer, f"{fresh_name}-{name}") for name in ("done", "open"))
+        producer.send(fresh_name, 0, b"x")
+        producer.end(commit=True)
+        until_stable(broker, fresh_name, 0, 2)
+        other.send(fresh_name, 0, b"y")
+
+        def known() -> set[int]:
+            asked = {"topics": [{"name": fresh_name, "partition_indexes": [0]}]}
+            return {
+                each["producer_id"] for each in peer.call("DescribeProducers", 0, asked)["topics"][0]["partitions"][0]["active_producers"]
+            }
+
+        assert known() == {producer.id, other.id}
+        set_broker(peer, "producer.id.expiration.ms", "1")
+        deadline = time.monotonic() + 30
+        while known() != {other.id} and time.monotonic() < deadline:  # an open transaction keeps its own
+            time.sleep(0.02)
+        assert known() == {other.id}
+
+        # Version 11 of Produce has partitions verified, not added: this one is in no transaction.
+        set_broker(peer, "producer.id.expiration.ms", "86400000")
+        batch = build_batch(
+            [Record(0, 0, None, b"z")],
+            timestamp_ms=int(time.time() * 1000),
+            attributes=TRANSACTIONAL,
+            producer_id=producer.id,
+            producer_epoch=producer.epoch,
+            base_sequence=0,
+        )
+        data = [{"name": fresh_name, "partition_data": [{"index": 0, "records": batch}]}]
+        message = {"transactional_id": producer.name, "acks": -1, "timeout_ms": 10_000, "topic_data": data}
+        assert produced(peer.call("Produce", 11, message))[0] == Error.TRANSACTION_ABORTABLE
+        set_broker(peer, "transaction.partition.verification.enable", "false")
+        assert produced(peer.call("Produce", 11, message))[0] == Error.NONE
+
+
 def test_the_end_of_a_transaction_with_offsets(broker: Broker, fresh_name: str) -> None:
     """A marker for `__consumer_offsets` is the group coordinator's to write: offsets committed in the transaction hold from then on."""
     create_topic(broker.bootstrap, fresh_name)

@@ -16,7 +16,8 @@ from kio.records import schema as kio
 from kio.records.readers import read_batch as kio_read
 from kio.records.writers import write_new_batch as kio_write
 
-from fastlog.protocol.records import HEADER_BYTES, Batch, Codec, Record, build_batch, build_end_marker, iter_batches
+from fastlog.protocol.packing import pairs_bytes
+from fastlog.protocol.records import HEADER_BYTES, Batch, Codec, Record, build_batch, build_end_marker, build_pairs, iter_batches
 
 NOW = 1_700_000_000_000
 
@@ -62,6 +63,14 @@ def test_kafka_python_writes_what_we_write(seed: int, codec: Codec) -> None:
     reader = KafkaPythonReader(ours)
     assert reader.validate_crc()
     assert as_records(reader) == records
+
+
+def test_pairs_are_records_of_one_time() -> None:
+    pairs = [(b"k" * size, None if size % 3 == 0 else b"v" * (7 * size)) for size in range(200)]
+    records = [Record(0, NOW, key, value) for key, value in pairs]
+    given: dict[str, Any] = {"attributes": 0x10, "producer_id": 2**40, "producer_epoch": 3}
+    assert build_pairs(pairs, timestamp_ms=NOW, **given) == build_batch(records, timestamp_ms=NOW, **given)
+    assert pairs_bytes(pairs) == sum(len(key) + len(value or b"") for key, value in pairs)
 
 
 @pytest.mark.parametrize("seed", range(5))

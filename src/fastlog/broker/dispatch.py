@@ -12,7 +12,7 @@ import importlib
 import time
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from fastlog.broker.context import Context, RequestContext
 from fastlog.broker.responses import Responses
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastlog.broker.plane import Request, StandingAnswer
 
 Handler: TypeAlias = Callable[[Context, RequestContext, Message], Coroutine[Any, Any, Message]]
+Beginner: TypeAlias = Callable[[Context, RequestContext, Message, Callable[[Message], None]], bool]
 
 # Modules of fastlog.broker.handlers. Each is imported by its first request: a broker that serves produce and fetch needs few of them.
 HANDLERS: dict[int, str] = {
@@ -79,6 +80,11 @@ HANDLERS: dict[int, str] = {
 }
 _loaded: dict[int, Handler] = {}
 
+BEGUN: Final = frozenset((8,))
+"""APIs whose modules have a `begin` too: it gives the response to a function, now or later, so that nobody has to wait for it. It returns
+False, with nothing done, where it can't; then the request is handled as others are."""
+_beginners: dict[int, Beginner] = {}
+
 
 def handler(api_key: int) -> Handler | None:
     """The handler of an API, or None where the control plane has none."""
@@ -86,6 +92,14 @@ def handler(api_key: int) -> Handler | None:
     if found is None and api_key in HANDLERS:
         module = importlib.import_module(f"fastlog.broker.handlers.{HANDLERS[api_key]}")
         found = _loaded[api_key] = module.handle
+    return found
+
+
+def beginner(api_key: int) -> Beginner:
+    """`begin` of an API in `BEGUN`."""
+    found = _beginners.get(api_key)
+    if found is None:
+        found = _beginners[api_key] = importlib.import_module(f"fastlog.broker.handlers.{HANDLERS[api_key]}").begin
     return found
 
 
@@ -116,6 +130,8 @@ class Dispatcher:
     def submit(self, request: Request) -> None:
         """Takes a request from the data plane. Never raises; it is answered or its connection closed, in time."""
         self.requests += 1
+        if request.api_key in BEGUN and not self._ctx.plane.requests_counted() and self._begin(request):
+            return
         serving = self._serve(request)
         try:
             awaited = serving.send(None)
@@ -135,6 +151,48 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
+    def _begin(self, request: Request) -> bool:
+        """Whether the request is answered, or will be, by what it has begun."""
+        if not API_BY_KEY[request.api_key].serves(request.version):
+            return False
+        try:
+            message = decode_request(request.api_key, request.version, request.body)
+        except DecodeError:
+            return False
+        context = RequestContext(request.api_key, request.version, request.client_id, request.peer, request.listener)
+        answered = False
+
+        def answer(response: Message) -> None:
+            nonlocal answered
+            if answered:
+                return  # it failed
+            answered = True
+            try:
+                body = encode_response(request.api_key, request.version, response)
+            except EncodeError as why:
+                self._failed(request, why)
+            else:
+                self._ctx.plane.respond(request.token, body)
+
+        try:
+            return beginner(request.api_key)(self._ctx, context, message, answer)
+        except Exception as why:  # noqa: BLE001 - as in `_serve`; it is logged
+            if not answered:
+                answered = True
+                self._failed(request, why)
+            return True
+
+    def _failed(self, request: Request, why: Exception) -> None:
+        """Answers a request whose handling raised what nobody expected."""
+        ctx = self._ctx
+        self.failures += 1
+        ctx.log.error("request of %s failed: API key %d version %d", request.peer, request.api_key, request.version, exc_info=why)
+        failed = failure(request.api_key, request.version)
+        if failed is None:
+            ctx.plane.close(request.token, f"API key {request.api_key} failed, and its response has no place to say so")
+        else:
+            ctx.plane.respond(request.token, failed)
+
     async def _serve(self, request: Request) -> None:
         ctx = self._ctx
         try:
@@ -144,14 +202,8 @@ class Dispatcher:
         except asyncio.CancelledError:
             ctx.plane.close(request.token, "the broker stops")
             raise
-        except Exception:  # whatever goes wrong with one request must not reach another
-            self.failures += 1
-            ctx.log.exception("request of %s failed: API key %d version %d", request.peer, request.api_key, request.version)
-            failed = failure(request.api_key, request.version)
-            if failed is None:
-                ctx.plane.close(request.token, f"API key {request.api_key} failed, and its response has no place to say so")
-            else:
-                ctx.plane.respond(request.token, failed)
+        except Exception as why:  # noqa: BLE001 - whatever goes wrong with one request must not reach another; it is logged
+            self._failed(request, why)
         else:
             ctx.plane.respond(request.token, body, throttle_ms, standing)
 

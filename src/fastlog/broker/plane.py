@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from fastlog.protocol.errors import Error
@@ -262,9 +262,9 @@ class Plane(Protocol):
 
     async def set_leader_epoch(self, topic_id: UUID, partition: int, epoch: int) -> None: ...
 
-    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
+    def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> Awaitable[AppendResult]: ...
 
-    async def write_txn_marker(
+    def write_txn_marker(
         self,
         topic_id: UUID,
         partition: int,
@@ -274,7 +274,7 @@ class Plane(Protocol):
         coordinator_epoch: int,
         commit: bool,
         version: int = 1,
-    ) -> AppendResult:
+    ) -> Awaitable[AppendResult]:
         """Ends the producer's transaction in a partition: a control batch, on stable storage when this returns. `version`: of the
         transaction's protocol; from 2 on each end has an epoch of its own (KIP-890). Errors: INVALID_PRODUCER_EPOCH,
         TRANSACTION_COORDINATOR_FENCED."""
@@ -310,6 +310,9 @@ class Plane(Protocol):
         """Reads the published positions; no round trip. None: not open."""
 
     def stats(self) -> dict[str, Any]: ...
+
+    def expire_producers(self, after_ms: int) -> None:
+        """How long a producer id may be idle before a partition forgets it, from now on."""
 
     def set_quotas(self, default: ClientBounds, named: Mapping[str, ClientBounds]) -> None:
         """What holds from now on for clients by their id, and for those that are not named."""

@@ -168,6 +168,11 @@ class Broker:
         )
         self._undo.push_async_callback(plane.stop)
         plane_facts = await plane.start(config, self._receive, self._check_transaction)
+
+        async def expire_producers() -> None:
+            plane.expire_producers(configs.get("producer.id.expiration.ms"))
+
+        configs.on_change(expire_producers)
         await asyncio.to_thread(_write_arenas, directories[0].path, [*relics, *plane_facts.arenas])
         for directory in directories:
             await asyncio.to_thread(directory.mark_dirty)

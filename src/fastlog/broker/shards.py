@@ -110,6 +110,7 @@ class ShardedPlane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
+        self._appends: dict[int, asyncio.Future[AppendResult]] = {}
         self._next = 0
         self._partitions: dict[tuple[UUID, int], _Partition] = {}
         self._per_shard: list[int] = []
@@ -264,14 +265,17 @@ class ShardedPlane:
         self._sent(send(cookie, *arguments))
         return await future
 
-    def _sent(self, some_left: bool) -> None:
-        if some_left and not self._flushing and self._loop is not None:
+    def _sent(self, to_flush: bool) -> None:
+        """What is sent in one turn of the event loop goes out at its end."""
+        if to_flush and not self._flushing and self._loop is not None:
             self._flushing = True
-            self._loop.call_later(0.001, self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flushing = False
-        self._sent(self._running().flush())
+        assert self._loop is not None
+        self._flushing = self._running().flush()
+        if self._flushing:  # a shard has much to do
+            self._loop.call_later(0.001, self._flush)
 
     def _poll(self) -> None:
         for item in self._running().poll():
@@ -281,6 +285,10 @@ class ShardedPlane:
                 assert self._on_request is not None
                 name = self._listeners[listener]
                 self._on_request(Request(token, key, version, correlation, client_id, peer, name, memoryview(body)))
+            elif kind == _core.APPENDED:
+                append = self._appends.pop(item[1])
+                if not append.done():
+                    append.set_result(AppendResult(Error(item[2]), item[3]))
             elif kind == _core.DONE:
                 future = self._waiting.pop(item[1], None)
                 if future is not None and not future.done():
@@ -303,6 +311,9 @@ class ShardedPlane:
 
     def close(self, token: int, why: str) -> None:
         self._sent(self._running().close(token, why.encode()))
+
+    def expire_producers(self, after_ms: int) -> None:
+        self._running().expire_producers(after_ms)
 
     # ---- quotas ----
 
@@ -391,14 +402,22 @@ class ShardedPlane:
         if at is not None:
             await self._control(at, LEADER_EPOCH, epoch)
 
-    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult:
-        core, at = self._running(), self._of(topic_id, partition)
-        if at is None:
-            return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        error, base_offset = await self._call(core.append, at.handle, batch, acks)
-        return AppendResult(Error(error), base_offset)
+    def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> asyncio.Future[AppendResult]:
+        return self._append(topic_id, partition, batch, acks)
 
-    async def write_txn_marker(
+    def _append(self, topic_id: UUID, partition: int, batch: bytes, acks: int, txn_version: int = 0) -> asyncio.Future[AppendResult]:
+        assert self._loop is not None
+        future: asyncio.Future[AppendResult] = self._loop.create_future()
+        at = self._of(topic_id, partition)
+        if at is None:
+            future.set_result(AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION))
+            return future
+        self._next += 1
+        self._appends[self._next] = future
+        self._sent(self._running().append(self._next, at.handle, batch, acks, txn_version))
+        return future
+
+    def write_txn_marker(
         self,
         topic_id: UUID,
         partition: int,
@@ -408,7 +427,7 @@ class ShardedPlane:
         coordinator_epoch: int,
         commit: bool,
         version: int = 1,
-    ) -> AppendResult:
+    ) -> asyncio.Future[AppendResult]:
         batch = build_end_marker(
             producer_id=producer_id,
             producer_epoch=producer_epoch,
@@ -416,11 +435,7 @@ class ShardedPlane:
             commit=commit,
             timestamp_ms=int(time.time() * 1000),
         )
-        core, at = self._running(), self._of(topic_id, partition)
-        if at is None:
-            return AppendResult(Error.UNKNOWN_TOPIC_OR_PARTITION)
-        error, base_offset = await self._call(core.append, at.handle, batch, -1, version)
-        return AppendResult(Error(error), base_offset)
+        return self._append(topic_id, partition, batch, -1, version)
 
     async def describe_producers(self, topic_id: UUID, partition: int) -> list[ProducerState]:
         at = self._of(topic_id, partition)

@@ -179,7 +179,14 @@ _FIXED: Final = (
     Key("offsets.topic.num.partitions", Type.INT, "50", "Partitions of __consumer_offsets, when it is made.", at_least(1)),
     Key("offsets.topic.replication.factor", Type.SHORT, "1", "Replicas of __consumer_offsets. One node has one.", between(1, 1)),
     Key("offsets.topic.segment.bytes", Type.INT, "104857600", "segment.bytes of __consumer_offsets, when it is made.", at_least(1)),
-    Key("producer.id.expiration.ms", Type.INT, "86400000", "How long an idle producer's id is known to partitions.", at_least(1)),
+    Key(
+        "producer.id.expiration.ms",
+        Type.INT,
+        "86400000",
+        "How long an idle producer's id is known to partitions.",
+        at_least(1),
+        mode=Mode.CLUSTER,
+    ),
     Key("quota.window.num", Type.INT, "11", "Samples kept of each client's bytes and time, for its quotas.", at_least(1)),
     Key("quota.window.size.seconds", Type.INT, "1", "Length of one of these samples.", at_least(1)),
     Key("socket.request.max.bytes", Type.INT, "104857600", "Longest request; a longer one closes its connection.", at_least(1)),
@@ -196,6 +203,7 @@ _FIXED: Final = (
         Type.BOOLEAN,
         "true",
         "Whether a producer's first write to a partition is checked to be part of its transaction.",
+        mode=Mode.CLUSTER,
     ),
     Key(
         "transaction.remove.expired.transaction.cleanup.interval.ms",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, TypeGuard
 
 from fastlog.coordinator.classic import ClassicGroup, Message, State
 from fastlog.coordinator.operation import Client, Producer, Result
 from fastlog.coordinator.pending_offsets import PendingOffsets
 from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, OffsetRecord, OffsetValue
 from fastlog.protocol.errors import Error, KafkaError
+from fastlog.protocol.packing import pack_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
     from fastlog.coordinator.consumer_group import ConsumerGroup
@@ -36,7 +38,7 @@ class Offsets:
         self._consumers = consumers
         self.committed: dict[str, dict[str, dict[int, OffsetValue]]] = {}  # by group, topic, partition
         self.pending = PendingOffsets()
-        self._under_way: dict[str, dict[tuple[str, int], int]] = {}  # by group and (topic, partition): how many commits
+        self._under_way: dict[str, deque[Sequence[OffsetRecord]]] = {}  # by group: the records of its commits
         self.count = 0  # partitions in `committed`
 
     # -- OffsetCommit ---------------------------------------------------------------------------------------------------------------
@@ -72,29 +74,22 @@ class Offsets:
         now_ms = rebalancer.clock.now_ms()
         retention_ms = request.get("retention_time_ms", -1)
         expire_ms = -1 if retention_ms == -1 else now_ms + retention_ms
-        records: list[CoordinatorRecord] = []
-        topics: list[Message] = []
-        for topic in request["topics"]:
-            name: str = topic["name"]
-            topic_id = topic.get("topic_id", NO_TOPIC_ID)
-            partitions: list[Message] = []
-            for partition in topic["partitions"]:
-                index: int = partition["partition_index"]
-                metadata = partition["committed_metadata"] or ""
-                # Kafka counts UTF-16 units against a limit that is named in bytes; so do we, for what it accepts must be accepted.
-                if _utf16_units(metadata) > rebalancer.settings.metadata_size_max:
-                    error = Error.OFFSET_METADATA_TOO_LARGE
-                else:
-                    if check is not None:
-                        check(name, topic_id, index)
-                    error = Error.NONE
-                    epoch = partition.get("committed_leader_epoch", -1)
-                    value = OffsetValue(partition["committed_offset"], epoch, metadata, now_ms, expire_ms, topic_id)
-                    records.append(OffsetRecord(group_id, name, index, value))
-                partitions.append({"partition_index": index, "error_code": error})
-            topics.append({"name": name, "topic_id": topic_id, "partitions": partitions})
+        # Kafka counts UTF-16 units against a limit that is named in bytes; so do we, for what it accepts must be accepted.
+        metadata_max = rebalancer.settings.metadata_size_max
+        records, encoded, topics = pack_commit(
+            group_id,
+            request["topics"],
+            now_ms,
+            expire_ms,
+            metadata_max,
+            Error.OFFSET_METADATA_TOO_LARGE,
+            Error.NONE,
+            check,
+            OffsetRecord,
+            OffsetValue,
+        )
         rebalancer.metrics.offset_commits += len(records)
-        return Result(records, {"topics": topics})
+        return Result(records, {"topics": topics}, encoded=encoded)
 
     def _check_commit(self, client: Client, request: Message, *, in_transaction: bool = False) -> ClassicGroup:
         group_id: str = request["group_id"]
@@ -178,7 +173,7 @@ class Offsets:
 
     def tombstones(self, group_id: str) -> list[CoordinatorRecord]:
         """Deletes all that a group has committed or is committing."""
-        keys = dict.fromkeys((*self._keys(group_id), *self._under_way.get(group_id, ()), *self.pending.of_group(group_id)))
+        keys = dict.fromkeys((*self._keys(group_id), *self._arriving(group_id), *self.pending.of_group(group_id)))
         self._rebalancer.metrics.offset_deletions += len(keys)
         return [OffsetRecord(group_id, topic, partition, None) for topic, partition in keys]
 
@@ -188,7 +183,7 @@ class Offsets:
         records: list[CoordinatorRecord] = []
         for group_id in groups:
             partitions = dict.fromkeys(self.committed.get(group_id, {}).get(topic, ()))
-            unsettled = (*self._under_way.get(group_id, ()), *self.pending.of_group(group_id))
+            unsettled = (*self._arriving(group_id), *self.pending.of_group(group_id))
             partitions |= dict.fromkeys(index for name, index in unsettled if name == topic)
             records += [OffsetRecord(group_id, topic, index, None) for index in partitions]
         self._rebalancer.metrics.offset_deletions += len(records)
@@ -202,7 +197,7 @@ class Offsets:
         """
         group_id = group.group_id
         topics = self.committed.get(group_id)
-        waiting = {*self._under_way.get(group_id, ()), *self.pending.of_group(group_id)}
+        waiting = {*self._arriving(group_id), *self.pending.of_group(group_id)}
         if not topics:
             return [], not waiting
         since_ms: int | None = None  # what retention counts from, None: each commit
@@ -233,25 +228,23 @@ class Offsets:
 
     # -- the log --------------------------------------------------------------------------------------------------------------------
 
-    def begin(self, records: Iterable[CoordinatorRecord]) -> None:
-        """These records are on their way to the log."""
-        for record in records:
-            if isinstance(record, OffsetRecord) and record.value is not None:
-                waiting = self._under_way.setdefault(record.group, {})
-                key = (record.topic, record.partition)
-                waiting[key] = waiting.get(key, 0) + 1
+    def begin(self, records: Sequence[CoordinatorRecord]) -> None:
+        """These records of one operation are on their way to the log: commits of one group, or no commits at all."""
+        if are_commits(records):
+            self._under_way.setdefault(records[0].group, deque()).append(records)
 
-    def end(self, records: Iterable[CoordinatorRecord]) -> None:
-        """They have arrived or failed."""
-        for record in records:
-            if isinstance(record, OffsetRecord) and record.value is not None:
-                waiting = self._under_way[record.group]
-                key = (record.topic, record.partition)
-                waiting[key] -= 1
-                if not waiting[key]:
-                    del waiting[key]
-                    if not waiting:
-                        del self._under_way[record.group]
+    def end(self, records: Sequence[CoordinatorRecord]) -> None:
+        """They have arrived or failed; first come, first served."""
+        if are_commits(records):
+            waiting = self._under_way[records[0].group]
+            waiting.popleft()
+            if not waiting:
+                del self._under_way[records[0].group]
+
+    def _arriving(self, group_id: str) -> dict[tuple[str, int], None]:
+        """What commits of the group that are on their way are for: (topic, partition)."""
+        waiting = self._under_way.get(group_id, ())
+        return {(record.topic, record.partition): None for records in waiting for record in records}
 
     def replay(self, record: OffsetRecord, offset: int = 0, producer_id: int = -1) -> None:
         """Applies a record that the log has accepted; a group that is not there is made to hold the offset."""
@@ -267,6 +260,23 @@ class Offsets:
         else:
             self.pending.committed((group_id, topic, index), offset)
             self._hold(group_id, topic, index, value)
+
+    def replay_commits(self, records: Sequence[OffsetRecord], offset: int) -> None:
+        """`replay` for commits of one group, outside of transactions, of which the first is at `offset`."""
+        group_id = records[0].group
+        if group_id not in self._rebalancer.groups and group_id not in self._consumers.groups:
+            self._rebalancer.create(group_id)
+        topics = self.committed.setdefault(group_id, {})
+        is_any_open = bool(self.pending.of_group(group_id))
+        for at, (_, topic, index, value) in enumerate(records, offset):
+            if is_any_open:
+                self.pending.committed((group_id, topic, index), at)
+            partitions = topics.get(topic)
+            if partitions is None:
+                partitions = topics[topic] = {}
+            assert value is not None
+            self.count += index not in partitions
+            partitions[index] = value
 
     def end_transaction(self, producer_id: int, commit: bool) -> None:
         for key, value in self.pending.end(producer_id, commit):
@@ -302,7 +312,7 @@ class Offsets:
     def _has(self, group_id: str, topic: str, index: int) -> bool:
         return (
             index in self.committed.get(group_id, {}).get(topic, ())
-            or (topic, index) in self._under_way.get(group_id, ())
+            or (topic, index) in self._arriving(group_id)
             or self.pending.is_open(group_id, topic, index)
         )
 
@@ -326,5 +336,7 @@ def _of_topic(value: OffsetValue | None, topic_id: object) -> OffsetValue | None
     return None
 
 
-def _utf16_units(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+def are_commits(records: Sequence[CoordinatorRecord]) -> TypeGuard[Sequence[OffsetRecord]]:
+    """Of the records of one operation: whether they are commits of a group, which it brings alone."""
+    first = records[0] if records else None
+    return isinstance(first, OffsetRecord) and first.value is not None

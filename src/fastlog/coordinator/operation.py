@@ -41,7 +41,8 @@ class Result:
     `replay`: apply the records when the log has accepted them; else the operation has changed its (soft) state already, and `done` tells it
     how the append ended (NONE: accepted). `done` runs after replay. `at_once`: what is decided next builds on these records, so they are
     applied (unless `replay` says that it is done) before the log has them; when it refuses them the partition is loaded again.
-    `standing`: the response stands until this is revoked.
+    `encoded`: keys and values of the records, where the operation has made them already. `standing`: the response stands until this is
+    revoked.
     """
 
     records: list[Any] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Result:
     divisible: bool = False
     producer: Producer | None = None
     at_once: bool = False
+    encoded: list[tuple[bytes, bytes | None]] | None = None
     standing: StandingAnswer | None = None
 
 
@@ -120,8 +122,8 @@ Run: TypeAlias = "Callable[[Callable[[], Result]], None]"
 class StateMachine(Protocol):
     """What the log of one partition is the log of. Records of its own kind; it sees them in the log's order."""
 
-    def encode(self, record: Any) -> tuple[bytes, bytes | None]:
-        """Key and value. Raises ValueError for what can't be stored."""
+    def encode(self, records: Sequence[Any]) -> list[tuple[bytes, bytes | None]]:
+        """Key and value of each. Raises ValueError for what can't be stored."""
         ...
 
     def decode(self, key: bytes, value: bytes | None) -> Any | None:
@@ -129,13 +131,16 @@ class StateMachine(Protocol):
         ...
 
     def begin(self, records: Sequence[Any]) -> None:
-        """These are on their way to the log."""
+        """These, of one operation, are on their way to the log."""
 
     def end(self, records: Sequence[Any]) -> None:
         """They have arrived or failed."""
 
     def replay(self, record: Any, offset: int = 0, producer_id: int = -1) -> None:
         """Applies what the log has at an offset, as a part of a producer's transaction or (-1) for good."""
+
+    def replay_all(self, records: Sequence[Any], offset: int, producer_id: int) -> None:
+        """The same for several, of which the first is at `offset`."""
 
     def replay_marker(self, producer_id: int, commit: bool) -> None:
         """Applies the end of a producer's transaction."""

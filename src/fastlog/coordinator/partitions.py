@@ -116,6 +116,13 @@ class Partitions(Generic[Machine]):
         runtime.check()
         return runtime
 
+    def ready(self, key: str) -> PartitionRuntime[Machine] | None:
+        """The partition of a key, if it can be used at once."""
+        if not self.runtimes or self._opening is not None:
+            return None
+        runtime = self.holding(key)
+        return runtime if runtime.status is Status.ACTIVE else None
+
     def holding(self, key: str) -> PartitionRuntime[Machine]:
         """The partition of a key, in whatever status; the topic exists."""
         return self.runtimes[partition_of(key, len(self.runtimes))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
     from uuid import UUID
 
     from fastlog.coordinator.operation import Marker
@@ -55,9 +55,9 @@ class Log(Protocol):
 
     def standing(self) -> StandingAnswer: ...
 
-    async def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> AppendResult: ...
+    def append(self, topic_id: UUID, partition: int, batch: bytes, acks: int = -1) -> Awaitable[AppendResult]: ...
 
-    async def write_txn_marker(
+    def write_txn_marker(
         self,
         topic_id: UUID,
         partition: int,
@@ -67,7 +67,7 @@ class Log(Protocol):
         coordinator_epoch: int,
         commit: bool,
         version: int = 1,
-    ) -> AppendResult: ...
+    ) -> Awaitable[AppendResult]: ...
 
     async def read(self, topic_id: UUID, partition: int, offset: int, max_bytes: int, *, to_log_end: bool = False) -> ReadResult: ...
 

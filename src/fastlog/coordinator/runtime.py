@@ -8,6 +8,7 @@ failed batch, the partition is loaded again, for then only the log knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from fastlog.coordinator.loader import LogLoader
 from fastlog.coordinator.operation import Host, Marker, Producer, Result, StateMachine
 from fastlog.protocol.errors import Error, KafkaError
+from fastlog.protocol.packing import pairs_bytes
 from fastlog.protocol.records import TRANSACTIONAL, build_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from fastlog.coordinator.operation import Run
@@ -103,9 +105,14 @@ class PartitionRuntime(Generic[Machine]):
         self._metrics = host.metrics
         self._queue: deque[_Write] = deque()
         self._queue_size = 0
-        self._writer: asyncio.Task[None] | None = None
+        self._writing = False
+        self._rested: asyncio.Future[None] | None = None  # to be told when nothing is being written any more
+        self._under_way: tuple[asyncio.Future[AppendResult], list[_Write]] | None = None
+        self._append_size = 0  # bytes of the append that is under way
+        self._due = 0.0  # when it must have ended, by the loop's clock
+        self._alarm: asyncio.TimerHandle | None = None
         self.loading: asyncio.Task[None] | None = None
-        self._late: asyncio.Task[AppendResult] | None = None  # an append that took longer than anybody waits for
+        self._late: asyncio.Future[AppendResult] | None = None  # an append that took longer than anybody waits for
         self._log_end = 0
         self._failing = Error.NONE  # what the last append ended with
         self._after_load: list[Callable[[], Result]] = []
@@ -130,6 +137,12 @@ class PartitionRuntime(Generic[Machine]):
         self._submit(result, None)
         return result
 
+    def submit(self, result: Result) -> None:
+        """Queues the records of an operation that has been run; its `done` is told how that ended, now if it can't be queued. Only while
+        the partition is loaded."""
+        with contextlib.suppress(KafkaError):
+            self._submit(result, None)
+
     async def write(self, operation: Callable[[], Result]) -> Result:
         """Runs an operation and waits until the log has accepted its records. Raises KafkaError, also when the append fails."""
         self.check()
@@ -153,7 +166,7 @@ class PartitionRuntime(Generic[Machine]):
     async def settled(self) -> None:
         """Waits for all that is on its way now. Raises KafkaError when it fails."""
         self.check()
-        if self._writer is None:
+        if not self._writing:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(_Write([], [], 0, Result(), True, future))
@@ -195,55 +208,99 @@ class PartitionRuntime(Generic[Machine]):
         self._start_writer()
 
     def _start_writer(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write_out())
+        """Appends in the event loop's next turn, so that what comes in this one goes out together."""
+        if not self._writing:
+            self._writing = True
+            asyncio.get_running_loop().call_soon(self._write_next)
 
     def _encode(self, result: Result, future: asyncio.Future[None] | None) -> list[_Write]:
         """Raises KafkaError for what can't be appended at all."""
+        try:
+            encoded = self.shard.encode(result.records) if result.encoded is None else result.encoded
+        except ValueError as failure:
+            raise KafkaError(Error.UNKNOWN_SERVER_ERROR, str(failure)) from failure
         size_max = self._settings.batch_size_max - _BATCH_OVERHEAD
+        size = pairs_bytes(encoded) + _RECORD_OVERHEAD * len(encoded)
+        if self._queue_size + size > _QUEUE_SIZE_MAX:
+            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "too much is waiting for the log")
+        if size <= size_max:
+            return [_Write(result.records, encoded, size, result, True, future)]
         writes: list[_Write] = []
         write = _Write([], [], 0, result, False, None)
-        for record in result.records:
-            try:
-                key, value = self.shard.encode(record)
-            except ValueError as failure:
-                raise KafkaError(Error.UNKNOWN_SERVER_ERROR, str(failure)) from failure
-            size = _RECORD_OVERHEAD + len(key) + (0 if value is None else len(value))
+        for record, pair in zip(result.records, encoded, strict=True):
+            size = _RECORD_OVERHEAD + len(pair[0]) + len(pair[1] or b"")
             if write.size + size > size_max:
                 if not result.divisible or size > size_max:
                     raise KafkaError(Error.RECORD_LIST_TOO_LARGE, f"the records of one operation exceed {size_max} bytes")
                 writes.append(write)
                 write = _Write([], [], 0, result, False, None)
             write.records.append(record)
-            write.encoded.append((key, value))
+            write.encoded.append(pair)
             write.size += size
         write.ends = True
         write.future = future
         writes.append(write)
-        if self._queue_size + sum(each.size for each in writes) > _QUEUE_SIZE_MAX:
-            raise KafkaError(Error.COORDINATOR_NOT_AVAILABLE, "too much is waiting for the log")
         return writes
 
     # -- appending ------------------------------------------------------------------------------------------------------------------
 
-    async def _write_out(self) -> None:
-        """Appends until nothing is left."""
+    def _write_next(self) -> None:
+        """Appends what has gathered, and when the log has answered what came meanwhile. Callbacks and no task: an append costs little."""
+        while self._queue:
+            writes = self._take()
+            try:
+                under_way = self._append(writes)
+            except Exception:
+                log.exception("%s: append", self.name)
+                self._ended(writes, Error.UNKNOWN_SERVER_ERROR, -1)
+                continue
+            if under_way is not None:
+                self._under_way = under_way, writes
+                under_way.add_done_callback(self._appended)
+                return
+            self._ended(writes, Error.NONE, self._log_end)
+        self._writing = False
+        if self._rested is not None:
+            self._rested.set_result(None)
+            self._rested = None
+
+    def _appended(self, append: asyncio.Future[AppendResult]) -> None:
+        if self._under_way is None or self._under_way[0] is not append:
+            return  # nobody waits for it any more
+        writes = self._under_way[1]
+        self._under_way = None
         try:
-            while self._queue:
-                writes = self._take()
-                try:
-                    error, base_offset = await self._append(writes)
-                except Exception:
-                    log.exception("%s: append", self.name)
-                    error, base_offset = Error.UNKNOWN_SERVER_ERROR, -1
-                if error is Error.NONE:
-                    self._accept(writes, base_offset)
-                elif error in _PRODUCERS_OWN and (writes[0].producer is not None or writes[0].marker is not None):
-                    self._refuse(writes, error)
-                else:
-                    self._fail(writes, error)
+            outcome = append.result()
+        except Exception:
+            log.exception("%s: append", self.name)
+            error, base_offset = Error.UNKNOWN_SERVER_ERROR, -1
+        else:
+            error, base_offset = outcome.error, outcome.base_offset
+        try:
+            if error is Error.NONE:
+                self._count(writes, base_offset)
+            self._ended(writes, error, base_offset)
         finally:
-            self._writer = None
+            self._write_next()
+
+    def _ended(self, writes: list[_Write], error: Error, base_offset: int) -> None:
+        if error is Error.NONE:
+            self._accept(writes, base_offset)
+        elif error in _PRODUCERS_OWN and (writes[0].producer is not None or writes[0].marker is not None):
+            self._refuse(writes, error)
+        else:
+            self._fail(writes, error)
+
+    def _count(self, writes: list[_Write], base_offset: int) -> None:
+        """The log has accepted these."""
+        count = 1 if writes[0].marker is not None else sum(len(write.records) for write in writes)
+        self._log_end = base_offset + count
+        if self._failing is not Error.NONE:
+            log.info("%s: appends succeed again", self.name)
+            self._failing = Error.NONE
+        self._metrics.append_batches += 1
+        self._metrics.append_records += count
+        self._metrics.append_bytes += self._append_size
 
     def _take(self) -> list[_Write]:
         """The next batch: as many operations as fit, at least one."""
@@ -259,32 +316,43 @@ class PartitionRuntime(Generic[Machine]):
             writes.append(write)
         return writes
 
-    async def _append(self, writes: list[_Write]) -> tuple[Error, int]:
-        """What became of it, and the offset of its first record."""
-        size, count = 0, 0
-        if writes[0].marker is not None:
-            task, count = asyncio.ensure_future(self._append_marker(writes[0].marker)), 1
+    def _append(self, writes: list[_Write]) -> asyncio.Future[AppendResult] | None:
+        """Starts an append; None: there is nothing to be appended."""
+        marker = writes[0].marker
+        if marker is not None:
+            self._append_size = 0
+            append = self._append_marker(marker)
         else:
-            pairs = [pair for write in writes for pair in write.encoded]
+            pairs = writes[0].encoded if len(writes) == 1 else [pair for write in writes for pair in write.encoded]
             if not pairs:
-                return Error.NONE, self._log_end
+                return None
             batch = self._build(pairs, writes[0].producer)
-            size, count = len(batch), len(pairs)
-            task = asyncio.ensure_future(self._plane.append(self._topic_id, self.partition, batch))
-        finished, _ = await asyncio.wait({task}, timeout=self._settings.commit_ms / 1000)
-        if not finished:
-            self._late = task
-            return Error.REQUEST_TIMED_OUT, -1
-        outcome = task.result()
-        if outcome.error is Error.NONE:
-            self._log_end = outcome.base_offset + count
-            if self._failing is not Error.NONE:
-                log.info("%s: appends succeed again", self.name)
-                self._failing = Error.NONE
-            self._metrics.append_batches += 1
-            self._metrics.append_records += count
-            self._metrics.append_bytes += size
-        return outcome.error, outcome.base_offset
+            self._append_size = len(batch)
+            append = self._plane.append(self._topic_id, self.partition, batch)
+        self._watch()
+        return asyncio.ensure_future(append)
+
+    def _watch(self) -> None:
+        """An append begins: it must have ended in time. One alarm serves many of them, as nearly all have ended long before."""
+        loop = asyncio.get_running_loop()
+        timeout_s = self._settings.commit_ms / 1000
+        self._due = loop.time() + timeout_s
+        if self._alarm is None:
+            self._alarm = loop.call_later(timeout_s, self._look)
+
+    def _look(self) -> None:
+        """Gives an append up that takes too long."""
+        self._alarm = None
+        if self._under_way is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            self._alarm = loop.call_at(self._due, self._look)
+            return
+        self._late, writes = self._under_way
+        self._under_way = None
+        self._ended(writes, Error.REQUEST_TIMED_OUT, -1)
+        self._write_next()
 
     def _build(self, pairs: list[tuple[bytes, bytes | None]], producer: Producer | None) -> bytes:
         now_ms = self._clock.now_ms()
@@ -298,8 +366,8 @@ class PartitionRuntime(Generic[Machine]):
             producer_epoch=producer.epoch,
         )
 
-    async def _append_marker(self, marker: Marker) -> AppendResult:
-        return await self._plane.write_txn_marker(
+    def _append_marker(self, marker: Marker) -> Awaitable[AppendResult]:
+        return self._plane.write_txn_marker(
             self._topic_id,
             self.partition,
             producer_id=marker.producer_id,
@@ -317,8 +385,7 @@ class PartitionRuntime(Generic[Machine]):
                 self.shard.replay_marker(write.marker.producer_id, write.marker.commit)
             elif write.result.replay and not write.result.at_once:
                 producer_id = write.producer.producer_id if write.producer is not None else -1
-                for index, record in enumerate(write.records, offset):
-                    self.shard.replay(record, index, producer_id)
+                self.shard.replay_all(write.records, offset, producer_id)
             offset += len(write.records)
             self._finish(write, Error.NONE)
 
@@ -419,8 +486,12 @@ class PartitionRuntime(Generic[Machine]):
         """Waits for what is on its way, then forgets all; whoever waits has to look for the coordinator."""
         self.status = Status.CLOSED
         self._sweep_timer.disarm()
-        if self._writer is not None:
-            await asyncio.wait({self._writer})
+        if self._writing:
+            self._rested = asyncio.get_running_loop().create_future()
+            await self._rested
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self.loading is not None:
             self.loading.cancel()
             await asyncio.wait({self.loading})

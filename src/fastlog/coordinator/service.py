@@ -72,9 +72,7 @@ class GroupService:
             },
         )
         self._group_settings = GroupSettings(self.settings, group_value)
-        environment = Environment(
-            self.settings, clock, self._partitions.timers, self.metrics, topics, self._group_settings, plane.standing
-        )
+        environment = Environment(self.settings, clock, self._partitions.timers, self.metrics, topics, self._group_settings, plane.standing)
         self._partitions.make = partial(Shard, environment)
 
     # -- life -----------------------------------------------------------------------------------------------------------------------
@@ -201,6 +199,23 @@ class GroupService:
             return _refused(request, shown(failure.code))
         assert result.response is not None
         return result.response
+
+    def begin_commit(self, client: Client, request: Message, answer: Callable[[Message], None]) -> bool:
+        """`commit_offsets` that gives its response to `answer`, now or when the log has it: nothing waits, which spares most of what a
+        commit costs. False: the group's partition has to be waited for; nothing was done."""
+        runtime = self._partitions.ready(request["group_id"])
+        if runtime is None:
+            return False
+        try:
+            result = runtime.shard.offsets.commit(client, request)
+        except KafkaError as failure:
+            answer(_refused(request, shown(failure.code)))
+            return True
+        response = result.response
+        assert response is not None
+        result.done = lambda error: answer(response if error is Error.NONE else _refused(request, shown(error)))
+        runtime.submit(result)
+        return True
 
     async def fetch_offsets(
         self, group_id: str, topics: list[Message] | None, member_id: str | None = None, epoch: int = -1, *, require_stable: bool

@@ -15,7 +15,7 @@ from fastlog.coordinator.consumers import Consumers
 from fastlog.coordinator.joining import Joining
 from fastlog.coordinator.membership import Membership
 from fastlog.coordinator.migration import Migration
-from fastlog.coordinator.offsets import Offsets
+from fastlog.coordinator.offsets import Offsets, are_commits
 from fastlog.coordinator.operation import Client, Environment, Result, Run
 from fastlog.coordinator.rebalance import Rebalancer
 from fastlog.coordinator.records import ConsumerRecord, CoordinatorRecord, GroupRecord, OffsetRecord, decode, encode
@@ -90,8 +90,8 @@ class Shard:
 
     # -- the log, see StateMachine --------------------------------------------------------------------------------------------------
 
-    def encode(self, record: CoordinatorRecord) -> tuple[bytes, bytes | None]:
-        return encode(record)
+    def encode(self, records: Sequence[CoordinatorRecord]) -> list[tuple[bytes, bytes | None]]:
+        return [encode(record) for record in records]
 
     def decode(self, key: bytes, value: bytes | None) -> CoordinatorRecord | None:
         return decode(key, value)
@@ -110,6 +110,13 @@ class Shard:
         else:
             self.consumers.forget(record.group)
             self.membership.replay(record)
+
+    def replay_all(self, records: Sequence[CoordinatorRecord], offset: int, producer_id: int) -> None:
+        if producer_id < 0 and are_commits(records):
+            self.offsets.replay_commits(records, offset)
+            return
+        for index, record in enumerate(records, offset):
+            self.replay(record, index, producer_id)
 
     def replay_marker(self, producer_id: int, commit: bool) -> None:
         self.offsets.end_transaction(producer_id, commit)

@@ -14,7 +14,7 @@ from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND
     CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply, TxnCheck, TxnCheckPart, TxnVerdict
 from fastlog.native.conn cimport conn_peer
 from fastlog.native.log cimport LOG_WHY, SHARDS_MAX, LogSettings, Partition, Relics, Store, StoreConfig, StoreStats, position_get, \
-    relics_bytes, relics_drop, relics_open, store_close, store_open, store_stats
+    relics_bytes, relics_drop, relics_open, store_close, store_expire_producers, store_open, store_stats
 from fastlog.native.mail cimport MailBox, MailItem, mail_flush, mail_free, mail_init, mail_send, mail_take
 from fastlog.native.net cimport MAIL_COMMAND, MAIL_COMMAND_DONE, MAIL_LOG, MAIL_REPLY, MAIL_REQUEST, MAIL_TXN_CHECK, \
     MAIL_TXN_CHECKED, PEER_MAX, Counters, LogLine, Request, Shard
@@ -51,6 +51,7 @@ REQUEST = 0
 DONE = 1
 LOG = 2
 TXN_CHECK = 3
+APPENDED = 4
 
 ENGINES = {"auto": RING_AUTO, "uring": RING_URING, "epoll": RING_EPOLL}
 
@@ -76,6 +77,7 @@ cdef class DataPlane:
     cdef Quotas *quotas
     cdef readonly int n
     cdef int event
+    cdef uint64_t unsent            # a bit for each shard that there is mail for which `flush` has to move on
     cdef readonly object engine
     cdef readonly str relics_why      # what could not be used of them, for the operator
     cdef object arenas
@@ -251,8 +253,8 @@ cdef class DataPlane:
 
     def poll(self) -> list:
         """What the shards handed over: (REQUEST, token, api_key, version, correlation_id, client_id or None, peer, listener, body),
-        (DONE, cookie, result tuple), (LOG, level, text) or (TXN_CHECK, token, transactional id, producer id, epoch, add, partitions:
-        list of (topic id, topic, partition))."""
+        (DONE, cookie, result tuple), (APPENDED, cookie, error, base_offset), (LOG, level, text) or (TXN_CHECK, token, transactional id,
+        producer id, epoch, add, partitions: list of (topic id, topic, partition))."""
         cdef MailItem item
         cdef MailBox *box
         cdef uint64_t count
@@ -299,6 +301,11 @@ cdef class DataPlane:
 
     cdef tuple _done(self, Command *c):
         cdef tuple result = ()
+        if c.kind == CMD_APPEND:
+            result = (APPENDED, c.cookie, c.append.error, c.append.base_offset)
+            free(c.data)
+            free(c)
+            return result
         if c.kind == CMD_OPEN:
             result = (c.log.error, c.log.why.decode("utf-8", "replace"), bool(c.log.recovered), c.log.lost_bytes, c.log.arena_bytes,
                       <uint64_t> <size_t> c.log.part)
@@ -307,8 +314,6 @@ cdef class DataPlane:
             if c.control.data != NULL:
                 result += (PyBytes_FromStringAndSize(<const char *> c.control.data, c.control.length),)
                 free(c.control.data)
-        elif c.kind == CMD_APPEND:
-            result = (c.append.error, c.append.base_offset)
         elif c.kind == CMD_READ:
             data = PyBytes_FromStringAndSize(<const char *> c.data, c.data_length) if c.data_length else b""
             result = (c.read.error, data, c.read.log_start, c.read.last_stable, c.read.high_watermark)
@@ -326,8 +331,8 @@ cdef class DataPlane:
 
     def respond(self, uint64_t token, bytes body, int throttle_ms, StandingAnswer standing=None) -> bool:
         """Answers a request: the body after the response header. Every token is answered exactly once, here or by `close`.
-        throttle_ms: how long its connection is not read from. standing: stands for the same request from now on. Returns True when mail
-        is left to `flush`."""
+        throttle_ms: how long its connection is not read from. standing: stands for the same request from now on. Like all that sends,
+        returns True: there is something to `flush`."""
         return self._reply(token, body, 0, throttle_ms, standing)
 
     def txn_checked(self, uint64_t token, list errors) -> bool:
@@ -362,22 +367,23 @@ cdef class DataPlane:
         return self._send(to, MAIL_REPLY, number, reply)
 
     cdef bint _send(self, int shard, uint32_t kind, uint32_t number, void *what) noexcept:
-        cdef MailBox *box = self.boxes[self.n * (self.n + 1) + shard]
-        cdef bint waiting
-        mail_send(box, kind, number, what)
-        waiting = mail_flush(box)
-        shard_wake(self.shards[shard])
-        return waiting
+        """Waking a shard that shares its core with this thread costs two changes of threads: it is done once for all that is sent in a
+        turn."""
+        mail_send(self.boxes[self.n * (self.n + 1) + shard], kind, number, what)
+        self.unsent |= <uint64_t> 1 << shard
+        return True
 
     def flush(self) -> bool:
-        """Moves on mail that found no room; True when some is still left."""
+        """Moves on what was sent, as far as there is room; True when some is left."""
+        cdef uint64_t left = 0
         cdef int i
-        cdef bint waiting = False
         for i in range(self.n):
-            if mail_flush(self.boxes[self.n * (self.n + 1) + i]):
-                waiting = True
-            shard_wake(self.shards[i])
-        return waiting
+            if self.unsent >> i & 1:
+                if mail_flush(self.boxes[self.n * (self.n + 1) + i]):
+                    left |= <uint64_t> 1 << i
+                shard_wake(self.shards[i])
+        self.unsent = left
+        return left != 0
 
     # ---- commands: each comes back from `poll` as (DONE, cookie, result) ----
 
@@ -416,7 +422,7 @@ cdef class DataPlane:
         return self._send(c.control.part.owner, MAIL_COMMAND, 0, c)
 
     def append(self, int64_t cookie, uint64_t handle, bytes batch, int acks, int txn_version=0) -> bool:
-        """One whole valid batch; txn_version: of a transaction that it ends. Result: (error, base_offset). Raises ValueError when it is not
+        """One whole valid batch; txn_version: of a transaction that it ends. Comes back as APPENDED. Raises ValueError when it is not
         a batch."""
         cdef Command *c = self._command(CMD_APPEND, cookie)
         cdef size_t n = PyBytes_GET_SIZE(batch)
@@ -538,6 +544,14 @@ cdef class DataPlane:
         """Counts time that a client's request took; milliseconds that it must wait."""
         return quota_record(self.quotas, QUOTA_REQUEST, <const uint8_t *> PyBytes_AS_STRING(client), PyBytes_GET_SIZE(client),
                             <double> spent_ns, now_ns // 1000000)
+
+    def expire_producers(self, int64_t after_ms):
+        """How long a producer id may be idle before a partition forgets it, from now on."""
+        cdef int i
+        self.store_config.producer_expires_ms = after_ms
+        for i in range(self.n):
+            if self.stores[i] != NULL:
+                store_expire_producers(self.stores[i], after_ms)
 
     # ---- what can be looked at any time ----
 

@@ -216,6 +216,8 @@ cdef void store_abandon(Store *store) noexcept nogil
 # to be called again, or -1 when only a completion can change anything.
 cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil
 cdef void store_stats(const Store *store, StoreStats *out) noexcept nogil
+# How long a producer id may be idle before it is forgotten, from now on. Any thread may call it.
+cdef void store_expire_producers(Store *store, int64_t after_ms) noexcept nogil
 
 cdef void log_open(Store *store, LogOpen *o) noexcept nogil
 cdef void log_control(Store *store, LogCtl *c) noexcept nogil

@@ -225,14 +225,14 @@ cdef void fire(StoreState *s) noexcept nogil:
 
 
 cdef void expire_later(StoreState *s, int64_t now_ns) noexcept nogil:
-    cdef int64_t wait = s.config.producer_expires_ms
+    cdef int64_t wait = position_get(&s.config.producer_expires_ms)
     s.expire_after = now_ns + (wait * 1000000 if wait < EXPIRE_EVERY_MS else <int64_t> EXPIRE_EVERY_MS * 1000000)
 
 
 cdef void expire(StoreState *s) noexcept nogil:
     """Forgets producers that were idle too long."""
     cdef LogState *log = s.logs
-    cdef int64_t before = clock_ms() - s.config.producer_expires_ms
+    cdef int64_t before = clock_ms() - position_get(&s.config.producer_expires_ms)
     expire_later(s, s.now_ns)
     while log != NULL:
         s.producers_n -= log.producers.count
@@ -240,6 +240,12 @@ cdef void expire(StoreState *s) noexcept nogil:
         s.producers_n += log.producers.count
         verify_expire(&log.verifications, before)
         log = log.all_next
+
+
+cdef void store_expire_producers(Store *store, int64_t after_ms) noexcept nogil:
+    cdef StoreState *s = inside(store)
+    position_set(&s.config.producer_expires_ms, after_ms)
+    position_set(&s.expire_after, 0)        # the owner looks in its next turn
 
 
 cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
@@ -257,7 +263,7 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
     timers_run(&s.timers, now_ns)
     if flaws_count() != s.flaws_seen:
         promise_doubt(s)
-    if now_ns >= s.expire_after:
+    if now_ns >= position_get(&s.expire_after):
         expire(s)
     last = s.ready_last
     while s.ready != NULL:                  # those that were ready when the turn began

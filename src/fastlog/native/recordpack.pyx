@@ -80,3 +80,36 @@ def pack_records(list records) -> bytes:
         for name, held in headers:
             at = put_bytes(put_bytes(at, name), held)
     return made
+
+
+def pack_pairs(list pairs) -> bytes:
+    """`pack_records` for keys and values of one time and without headers."""
+    cdef Py_ssize_t i, n = len(pairs), total = 0, size
+    cdef bytes key, value, made
+    cdef uint8_t *at
+    for i in range(n):
+        key, value = <tuple> pairs[i]
+        size = 3 + width(i) + sized(key) + sized(value)
+        total += width(size) + size
+    made = PyBytes_FromStringAndSize(NULL, total)
+    at = <uint8_t *> PyBytes_AS_STRING(made)
+    for i in range(n):
+        key, value = <tuple> pairs[i]
+        at = put(at, 3 + width(i) + sized(key) + sized(value))
+        at[0] = 0               # attributes
+        at[1] = 0               # milliseconds after the first
+        at = put(at + 2, i)
+        at = put_bytes(put_bytes(at, key), value)
+        at[0] = 0               # headers
+        at += 1
+    return made
+
+
+def pairs_bytes(list pairs) -> int:
+    """Bytes of all keys and values."""
+    cdef Py_ssize_t total = 0
+    cdef bytes key, value
+    for item in pairs:
+        key, value = <tuple> item
+        total += (0 if key is None else PyBytes_GET_SIZE(key)) + (0 if value is None else PyBytes_GET_SIZE(value))
+    return total

@@ -11,6 +11,7 @@ from fastlog.native.index cimport Index, index_init, index_seal
 from fastlog.native.producers cimport producers_expire, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.promise cimport log_fail, parked_fail
 from fastlog.native.segment cimport segment_add
+from fastlog.native.log cimport position_get
 from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
@@ -290,7 +291,7 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     old.max_timestamp = old.index.max_timestamp
     old.max_timestamp_offset = old.index.max_timestamp_offset
     log.store.producers_n -= log.producers.count
-    producers_expire(&log.producers, clock_ms() - log.store.config.producer_expires_ms)
+    producers_expire(&log.producers, clock_ms() - position_get(&log.store.config.producer_expires_ms))
     log.store.producers_n += log.producers.count
     n = producers_snapshot_bytes(&log.producers)
     old.snapshot = <uint8_t *> malloc(n)

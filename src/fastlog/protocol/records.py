@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fastlog._core import compress, crc32c, decompress, pack_records, peek
+from fastlog._core import compress, crc32c, decompress, pack_pairs, pack_records, peek
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -130,10 +130,10 @@ def build_batch(
 
 
 def build_pairs(
-    pairs: Sequence[tuple[bytes, bytes | None]], *, timestamp_ms: int, attributes: int = 0, producer_id: int = -1, producer_epoch: int = -1
+    pairs: list[tuple[bytes, bytes | None]], *, timestamp_ms: int, attributes: int = 0, producer_id: int = -1, producer_epoch: int = -1
 ) -> bytes:
     """`build_batch` for keys and values of one time, of which there is at least one."""
-    body = pack_records([(0, key, value, ()) for key, value in pairs])
+    body = pack_pairs(pairs)
     return _whole(body, len(pairs), timestamp_ms, timestamp_ms, 0, -1, attributes, producer_id, producer_epoch, -1)
 
 

@@ -8,7 +8,7 @@ from fastlog.broker.groups import client_of, coordinator_of
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from fastlog.broker.context import Context, RequestContext
     from fastlog.protocol.messages import Message
@@ -18,6 +18,30 @@ _TOPIC_IDS_FIRST = 10
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
     by_id = request.version >= _TOPIC_IDS_FIRST
+    refused, accepted = _sorted(ctx, message, by_id=by_id)
+    if not accepted:
+        return {"topics": merge(refused, by_id=by_id)}
+    response = await coordinator_of(ctx).commit_offsets(client_of(request), message | {"topics": accepted})
+    return {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
+
+
+def begin(ctx: Context, request: RequestContext, message: Message, answer: Callable[[Message], None]) -> bool:
+    by_id = request.version >= _TOPIC_IDS_FIRST
+    refused, accepted = _sorted(ctx, message, by_id=by_id)
+
+    def committed(response: Message) -> None:
+        if refused or len(accepted) > 1:
+            response = {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
+        answer(response)
+
+    if not accepted:
+        committed({"topics": []})
+        return True
+    return coordinator_of(ctx).begin_commit(client_of(request), message | {"topics": accepted}, committed)
+
+
+def _sorted(ctx: Context, message: Message, *, by_id: bool) -> tuple[list[Message], list[Message]]:
+    """Topics of the response for what does not exist, and those of the request as far as they do, each with name and id."""
     refused: list[Message] = []
     accepted: list[Message] = []
     for topic in message["topics"]:
@@ -34,10 +58,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
         if exists:
             # Named by name, a topic's id is not stored: a client that does not know ids means whatever topic has that name.
             accepted.append({"name": known.name, "topic_id": topic["topic_id"], "partitions": exists})
-    if not accepted:
-        return {"topics": merge(refused, by_id=by_id)}
-    response = await coordinator_of(ctx).commit_offsets(client_of(request), message | {"topics": accepted})
-    return {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
+    return refused, accepted
 
 
 def merge(topics: Iterable[Message], *, by_id: bool) -> list[Message]:

@@ -313,8 +313,8 @@ class Transactions:
         entry.pending = State.COMPLETE_COMMIT if entry.value.committed else State.COMPLETE_ABORT
         self._on_decided(entry)
 
-    def encode(self, record: TransactionRecord) -> tuple[bytes, bytes | None]:
-        return encode(record)
+    def encode(self, records: Sequence[TransactionRecord]) -> list[tuple[bytes, bytes | None]]:
+        return [encode(record) for record in records]
 
     def decode(self, key: bytes, value: bytes | None) -> TransactionRecord | None:
         return decode(key, value)
@@ -341,6 +341,10 @@ class Transactions:
             entry.unmarked = set(value.partitions)
         else:
             entry.unmarked.clear()
+
+    def replay_all(self, records: Sequence[TransactionRecord], offset: int, producer_id: int) -> None:
+        for record in records:
+            self.replay(record)
 
     def replay_marker(self, producer_id: int, commit: bool) -> None:
         """Nothing here is written inside a transaction."""

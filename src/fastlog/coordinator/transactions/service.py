@@ -50,6 +50,7 @@ class TransactionService:
     ) -> None:
         """`values`: broker configs by Kafka's name; those that are missing have Kafka's defaults. `offsets`: the group coordinator."""
         self.settings = Settings.of(values)
+        self._values = values  # an administrator may change some while the broker runs
         self.metrics = Metrics()
         self._plane = plane
         self._topics = topics
@@ -197,7 +198,7 @@ class TransactionService:
         if add:
             error = await self.add_partitions(transactional_id, producer_id, epoch, partitions, client_version=EPOCH_BUMPS)
             return [error] * len(partitions)
-        if not self.settings.verify:
+        if not self._values.get("transaction.partition.verification.enable", True):
             return [Error.NONE] * len(partitions)
         return await self.verify_partitions(transactional_id, producer_id, epoch, partitions)
 

@@ -28,7 +28,6 @@ class Settings:
     topic_partitions: int = 50
     topic_segment_size: int = 100 * 1024 * 1024
     batch_size_max: int = 1_048_588  # of a record batch in __transaction_state
-    verify: bool = True
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
@@ -45,7 +44,6 @@ class Settings:
             topic_partitions=number("transaction.state.log.num.partitions", d.topic_partitions),
             topic_segment_size=number("transaction.state.log.segment.bytes", d.topic_segment_size),
             batch_size_max=number("message.max.bytes", d.batch_size_max),
-            verify=bool(values.get("transaction.partition.verification.enable", d.verify)),
         )
 
 
