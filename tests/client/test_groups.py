@@ -211,3 +211,41 @@ def test_settings_of_the_wrong_protocol() -> None:
     for wrong in ("best", [], ["range", "best"], [7], 7):
         with pytest.raises(ConfigError, match="cooperative-sticky"):
             Consumer(partition_assignment_strategy=wrong)
+
+
+def test_what_changes_while_the_consumer_answers(member: Member, six: str) -> None:
+    """A member that is thrown out just as its partitions are taken up, or let go of: what was announced is told to be lost, once."""
+    one = member("cooperative")
+    told: list[tuple[str, int]] = []
+    one.subscribe(
+        [six],
+        on_assign=lambda parts: told.append(("came", len(parts))),
+        on_revoke=lambda parts: told.append(("went", len(parts))),
+        on_lost=lambda parts: told.append(("lost", len(parts))),
+    )
+    membership = one._membership
+    assert membership is not None
+    take_up, let_go = membership.take_up, membership.let_go
+
+    def thrown_out_before() -> list[TopicPartition] | None:
+        membership.take_up = take_up  # type: ignore[method-assign]
+        membership._thrown_out(22)
+        return take_up()  # type: ignore[return-value]
+
+    membership.take_up = thrown_out_before  # type: ignore[method-assign, assignment]
+    poll_until(have((one, 6)), one)
+    assert told == [("came", 6)], "the first time nothing was taken up"
+
+    def thrown_out_meanwhile(gone: set[TopicPartition], *, lost: bool) -> None:
+        membership.let_go = let_go  # type: ignore[method-assign]
+        membership._thrown_out(22)
+        let_go(gone, lost=lost)
+
+    membership.let_go = thrown_out_meanwhile  # type: ignore[method-assign, assignment]
+    two = member("cooperative")
+    two.subscribe([six])
+    poll_until(lambda: ("lost", 3) in told, one, two)
+    assert told == [("came", 6), ("went", 3), ("lost", 3)]
+    two.close()
+    poll_until(have((one, 6)), one)
+    assert sum(n if what == "came" else -n for what, n in told) == 6

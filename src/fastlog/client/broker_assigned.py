@@ -46,12 +46,13 @@ class BrokerAssignedMembership(Membership):
             self._reconcile()
         self._send(self.generation)
 
-    def taken_up(self) -> None:
-        """What the member has is confirmed at once: others may wait for what it gave up."""
-        super().taken_up()
+    def take_up(self) -> list[Partition] | None:
+        """As before; what the member has is confirmed at once: others may wait for what it gave up."""
+        taken = super().take_up()
         with self._condition:
             self._due = 0.0
             self._condition.notify_all()
+        return taken
 
     def _told(self) -> Message:
         """What the coordinator is to know. While partitions come and go nothing is said of them."""

@@ -461,13 +461,15 @@ class Consumer(ConsumerCore):
             self._assign([p for p in have if p not in gone])
             for p in gone:
                 self._committed.pop(p, None)
-            membership.let_go()
+            membership.let_go(gone, lost=lost)
 
     def _take_up(self, membership: Membership) -> None:
         have = set(self.assignment())
-        self._assign(list(membership.assignment))
+        wanted = membership.take_up()
+        if wanted is None:
+            return
+        self._assign(wanted)
         self._want_metadata()
-        membership.taken_up()
         self._took_up = True
         if self.on_assign is not None:
             self.on_assign([p for p in self.assignment() if p not in have])

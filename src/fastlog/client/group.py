@@ -4,16 +4,18 @@ A thread joins, keeps alive and leaves. It never touches the consumer's partitio
 does it when its user polls.
 
     JOINING    partitions are asked for; what the member has (`owned`) is read on
-    ASSIGNED   `assignment` is there: the consumer takes it up, then `taken_up`
+    ASSIGNED   `assignment` is there: `take_up` gives it to the consumer
     STABLE     heartbeats go on
     REVOKING   the consumer lets go of `leaving`, then `let_go`
     LOST       the member was thrown out: its partitions are others' already; the consumer lets go of all, then `let_go`
+
+The state may change at any time until the consumer answers, which counts only for the state that it answers.
     LEFT       the user did not poll for max_poll_interval_ms, or has closed; the next poll joins anew
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from logging import WARNING
 from typing import Any
@@ -100,27 +102,28 @@ class Membership:
                     self._thread.start()
                 self._condition.notify_all()
 
-    def let_go(self) -> None:
+    def let_go(self, gone: Collection[Partition], *, lost: bool) -> None:
+        """The consumer does not read these any more. `lost`: it had them no longer anyway, and has nothing now."""
         with self._condition:
-            if self.state is State.LOST:
-                self.owned = []
+            self.owned = [] if lost else [p for p in self.owned if p not in gone]
+            if self.state is State.LOST and lost:
                 self.state = State.LEFT if self.failure is not None else State.JOINING
-            elif self.state is State.REVOKING:
-                gone = set(self.leaving)
-                self.owned = [p for p in self.owned if p not in gone]
-                self.state = self._after_leaving
-            self.leaving = []
+            elif self.state is State.REVOKING and not set(self.leaving) & set(self.owned):
+                self.state, self.leaving = self._after_leaving, []
             self._condition.notify_all()
 
-    def taken_up(self) -> None:
+    def take_up(self) -> list[Partition] | None:
+        """What the consumer is to read from now on; None where that has changed already."""
         with self._condition:
-            if self.state is State.ASSIGNED:
-                self.owned = list(self.assignment)
-                self.state = State.STABLE
-                if self._again:
-                    self._again = False
-                    self._resubscribe()
+            if self.state is not State.ASSIGNED:
+                return None
+            self.owned = list(self.assignment)
+            self.state = State.STABLE
+            if self._again:
+                self._again = False
+                self._resubscribe()
             self._condition.notify_all()
+            return list(self.assignment)
 
     def rejoin(self) -> None:
         """The subscription, or what it names, has changed."""
