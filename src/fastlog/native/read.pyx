@@ -500,7 +500,7 @@ cdef int attempt(LogState *log, Read *r, bint again) noexcept nogil:
         at -= seg.start
     else:
         at = -1
-    while at >= seg.size and seg != log.active: # the walk had gone on to the next segment
+    while at >= seg.size and seg != log.active:  # the walk had gone on to the next segment
         at -= seg.size
         seg = segment_after(log, seg)
     while True:                                 # the batch that holds the offset
