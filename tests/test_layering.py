@@ -78,6 +78,7 @@ LAYERS = {
         "flushgroup",
         "accept",
         "relics",
+        "recycle",
         "checkpoint",
         "directory",
         "compact",

@@ -206,6 +206,15 @@ ROWS = (
         rate=100e6 / (64 * 1024),
         configs=SMALL_SEGMENTS,
     ),
+    by_the_clock(
+        "retention-durable",
+        "100 MB/s of 64 KiB batches while retention deletes all but 128 MiB, acks=all",
+        "ack",
+        Target("ack_p99_us", 1 / 2, at_least=False),
+        acks=ALL,
+        rate=100e6 / (64 * 1024),
+        configs=SMALL_SEGMENTS,
+    ),
     volume(
         "big-10m",
         "records of 10 MB, acks=1",

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from fastlog.protocol.errors import Error
-from fastlog.protocol.records import CONTROL, TRANSACTIONAL, Batch, build_end_marker, iter_batches
+from fastlog.protocol.records import CONTROL, TRANSACTIONAL, build_end_marker, iter_batches
 from tests.storage.build import batch, split
+from tests.storage.committed import committed
 from tests.support.java import dump_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from fastlog.native.logtool import LocalLog, LocalStore
@@ -64,25 +65,6 @@ def txnindex(path: Path) -> list[Aborted]:
     return [Aborted(*entry) for entry in struct.iter_unpack(">hqqqq", path.read_bytes())]
 
 
-def is_abort(control: Batch) -> bool:
-    assert control.records[0].key is not None
-    return control.records[0].key[:4] == b"\0\0\0\0"
-
-
-def committed(found: bytes, aborted: Sequence[tuple[int, int]]) -> Iterator[Batch]:
-    """What a consumer that reads committed records gives its user, from one fetch."""
-    left = sorted(aborted, key=lambda entry: entry[1])
-    inside: set[int] = set()
-    for one in iter_batches(b"".join(split(found))):
-        while left and left[0][1] <= one.last_offset:
-            inside.add(left.pop(0)[0])
-        if one.control:
-            if is_abort(one):
-                inside.discard(one.producer_id)
-        elif not (one.transactional and one.producer_id in inside):
-            yield one
-
-
 def test_the_last_stable_offset_waits_for_the_oldest_transaction(open_store: Callable[..., LocalStore], place: Path) -> None:
     log = open_store().open(place / "t-0")
     log.append(batch(2))
@@ -111,6 +93,31 @@ def test_bytes_end_at_the_last_stable_offset(open_store: Callable[..., LocalStor
     assert ([one.base_offset for one in iter_batches(found.data)], aborted) == ([0], [])
     assert log.read_committed(1)[0].data == b""
     assert len(list(iter_batches(log.read(0).data))) == 3
+
+
+def test_aborted_transactions_in_files_and_in_memory(
+    open_store: Callable[..., LocalStore], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    """A checkpoint leaves the older ones of the active segment to its file; who reads over both learns of both."""
+    store = open_store(checkpoint_bytes=5000)
+    log = store.open(tmp_path / "t-0")
+    log.append(data(1, 0, 0))
+    log.append(marker(1, 0, commit=False))
+    index = tmp_path / "t-0" / f"{0:020}.txnindex"
+
+    def kept() -> bool:
+        log.append(batch(1, 3000))
+        store.run(0.01)
+        return index.exists() and len(txnindex(index)) == 1
+
+    eventually(kept, 30)
+    store.run(0.1)
+    second = log.append(data(2, 0, 0)).base_offset
+    log.append(marker(2, 0, commit=False))
+    found, aborted = log.read_committed(0)
+    assert aborted == [(1, 0), (2, second)]
+    assert len(found.data) == log.positions.bytes
+    assert log.read_committed(second)[1] == [(2, second)]
 
 
 def test_epochs_fence_markers_as_kafka_does(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class ConfigManager:
             write_caching=value("write.caching"),
             disk_reserve=0 if internal else self.get("fastlog.disk.reserve.bytes"),
             verify_reads=value("fastlog.fetch.verify.enable"),
+            recycle_bytes=self.get("fastlog.segment.recycle.bytes"),
         )
 
     def batch_rules(self, own: Mapping[str, str]) -> BatchRules:

@@ -12,7 +12,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
-from fastlog.storage.disk import Space, measure, probe, reserve_of
+from fastlog.storage.disk import Space, give_back, measure, probe, reserve_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -85,11 +85,15 @@ class Disks:
                 await asyncio.to_thread(probe, directory.path, directory.id)
                 self._probed[directory.id] = now
             self._ill[directory.id] = ill
-            space = self._space[directory.id] = await asyncio.to_thread(measure, directory.path)
+            space = await asyncio.to_thread(measure, directory.path)
+            reserve = reserve_of(space, self._context.configs.get("fastlog.disk.reserve.bytes"))
+            if space.usable < reserve * FULL + SLACK:
+                await asyncio.to_thread(give_back, directory.path)
+                space = await asyncio.to_thread(measure, directory.path)
         except OSError as error:
             await self._failed(directory, error)
             return
-        reserve = reserve_of(space, self._context.configs.get("fastlog.disk.reserve.bytes"))
+        self._space[directory.id] = space
         if directory.id not in self._full and space.usable < reserve * FULL + SLACK:
             self._full.add(directory.id)
             log.error(

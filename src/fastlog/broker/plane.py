@@ -32,8 +32,10 @@ class LogSettings:
     flush_ms: int = INT64_MAX
     write_caching: bool = False
     disk_reserve: int = 1 << 30
-    verify_reads: bool = True
     """Free bytes of the disk that the log leaves to others, at most a twentieth of it."""
+    verify_reads: bool = True
+    recycle_bytes: int = 4 << 30
+    """Bytes that removed segments may hold in the data directory, as space for next ones."""
 
 
 @dataclass(frozen=True, slots=True)

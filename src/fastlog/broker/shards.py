@@ -80,6 +80,7 @@ def _settings(settings: LogSettings) -> tuple[Any, ...]:
         settings.write_caching,
         settings.disk_reserve,
         settings.verify_reads,
+        settings.recycle_bytes,
     )
 
 

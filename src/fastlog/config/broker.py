@@ -82,6 +82,15 @@ _FIXED: Final = (
         at_least(1),
     ),
     Key(
+        "fastlog.segment.recycle.bytes",
+        Type.LONG,
+        "4294967296",
+        "Bytes that removed segments may hold in each data directory, as space for next ones that need not be zeroed; 0 is none. They are "
+        "given back when the disk is nearly full.",
+        at_least(0),
+        mode=Mode.CLUSTER,
+    ),
+    Key(
         "fastlog.shutdown.timeout.ms",
         Type.INT,
         "10000",

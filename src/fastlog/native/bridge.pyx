@@ -583,7 +583,7 @@ cdef class DataPlane:
 
 cdef int fill_settings(LogSettings *out, tuple values) except -1:
     (out.segment_bytes, out.segment_ms, out.segment_jitter_ms, out.index_interval_bytes, out.segment_index_bytes, out.flush_messages,
-     out.flush_ms, out.write_caching, out.disk_reserve, out.verify_reads) = values
+     out.flush_ms, out.write_caching, out.disk_reserve, out.verify_reads, out.recycle_bytes) = values
     return 0
 
 

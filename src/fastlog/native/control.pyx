@@ -23,7 +23,7 @@ from fastlog.native.read cimport leave_starved, reads_fail
 from fastlog.native.recovery cimport Recovery, recovery_free, recovery_run
 from fastlog.native.relics cimport RelicSet
 from fastlog.native.runway cimport next_segment_ready, segment_roll
-from fastlog.native.segment cimport segment_add, segment_free, segment_write_files, segments_remove_below
+from fastlog.native.segment cimport segment_add, segment_free, segment_recycle, segment_write_files, segments_count, segments_remove_below
 from fastlog.native.store cimport (
     Ended, KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, StoreState, UNKNOWN_TOPIC_OR_PARTITION, clock_ms, clock_ns,
     log_moved, log_ready,
@@ -79,6 +79,8 @@ cdef LogSettings sane(const LogSettings *asked) noexcept nogil:
         v.segment_jitter_ms = 0
     if v.disk_reserve < 0:
         v.disk_reserve = 0
+    if v.recycle_bytes < 0:
+        v.recycle_bytes = 0
     if v.flush_messages < 1:
         v.flush_messages = 1
     return v
@@ -359,6 +361,16 @@ cdef void end_run(Job *job) noexcept nogil:
         file_unlink(path)
 
 
+cdef void recycle_all(LogJob *j, const char *home) noexcept nogil:
+    """Gives the pool what it takes of a removed log's sealed segments."""
+    cdef const int64_t *bases = <const int64_t *> j.data
+    cdef char path[PATH_MAX_]
+    cdef size_t i
+    for i in range(j.len):
+        if path_of(path, home, bases[i], ".log") == 0:
+            segment_recycle(j, path, home)
+
+
 cdef void delete_run(Job *job) noexcept nogil:
     """Renames the directory, so that no start finds half of it, then removes it."""
     cdef LogJob *j = <LogJob *> job
@@ -385,6 +397,7 @@ cdef void delete_run(Job *job) noexcept nogil:
         slash[0] = 0
         j.error = dir_sync(parent)
     if not j.error:
+        recycle_all(j, gone)
         j.error = dir_remove(gone)
 
 
@@ -395,6 +408,8 @@ cdef void end_done(Job *job) noexcept nogil:
     log.jobs -= 1
     if j.error:
         snprintf(c.why, sizeof(c.why), "%s", strerror(j.error))
+    segments_count(log, j)
+    free(j.data)
     finish_closing(log, KAFKA_STORAGE_ERROR if j.error else 0)
     free(j)
 
@@ -436,6 +451,27 @@ cdef void drop_contents(LogState *log) noexcept nogil:
     log.ended_last = NULL
 
 
+cdef void delete_prepare(LogState *log, LogJob *j) noexcept nogil:
+    """Names the segments that the pool may take, and lets go of their files."""
+    cdef Segment *seg
+    cdef int32_t i
+    j.removed = <uint64_t> log.segments_n
+    j.recycle = log.settings.recycle_bytes if log.durable_seen else 0
+    j.segment_bytes = log.settings.segment_bytes
+    j.reserve = log.settings.disk_reserve
+    if j.recycle:
+        j.data = <uint8_t *> malloc(<size_t> log.segments_n * sizeof(int64_t))
+    if j.data == NULL:
+        return
+    for i in range(log.segments_n):
+        seg = log.segments[i]
+        if seg.sealed and seg.users == 0:
+            file_close(seg.fd)
+            seg.fd = -1
+            (<int64_t *> j.data)[j.len] = seg.base_offset
+            j.len += 1
+
+
 cdef void end_start(LogState *log, LogCtl *c) noexcept nogil:
     cdef LogJob *j = <LogJob *> calloc(1, sizeof(LogJob))
     cdef Segment *seg = log.active
@@ -448,6 +484,7 @@ cdef void end_start(LogState *log, LogCtl *c) noexcept nogil:
     j.job.done = end_done
     if c.kind == CTL_DELETE:
         j.job.run = delete_run
+        delete_prepare(log, j)
     else:
         j.job.run = end_run
         j.fd = seg.fd

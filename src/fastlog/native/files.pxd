@@ -48,6 +48,8 @@ cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil
 # Makes blocks for [from_, to) and grows the file to `to`; with less room than that at least to `least`. *got is where they end. ENOSPC also
 # when less than `reserve` bytes, or a twentieth of the disk if that is less, would be left free.
 cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t reserve, int64_t *got) noexcept nogil
+# Free bytes of a file's disk beyond those that `file_allocate` would leave.
+cdef int64_t file_room(int fd, int64_t reserve) noexcept nogil
 cdef int file_sync(int fd) noexcept nogil
 cdef int file_trim(int fd, int64_t size) noexcept nogil         # truncates, durably
 cdef int dir_sync(const char *path) noexcept nogil

@@ -192,6 +192,10 @@ cdef int file_zero(int fd, int64_t from_, int64_t to) noexcept nogil:
     return file_sync(fd)
 
 
+cdef int64_t file_room(int fd, int64_t reserve) noexcept nogil:
+    return fl_room(fd, reserve)
+
+
 cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t reserve, int64_t *got) noexcept nogil:
     cdef int64_t room = fl_room(fd, reserve) if reserve > 0 else to - from_
     if room < least - from_:

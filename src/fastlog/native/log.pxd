@@ -49,6 +49,7 @@ cdef struct LogSettings:            # Kafka's topic settings of the same names
     bint write_caching              # acks -1 means no more than acks 1
     int64_t disk_reserve            # free bytes of the disk that the log leaves to others, at most a twentieth of it
     bint verify_reads               # what comes from the disk is checked before it is sent
+    int64_t recycle_bytes           # that removed segments may hold in the data directory, as space for next ones; 0: none
 
 cdef struct Log                     # opaque: segments, index, producer state, pending appends
 
@@ -192,7 +193,10 @@ cdef struct StoreStats:
     uint64_t appended_bytes
     uint64_t writes                 # write operations
     uint64_t written_bytes          # device bytes, blocks and zeroing included
-    uint64_t zeroed_bytes
+    uint64_t zeroed_bytes           # of them, zeroes ahead of logs, and over what recycled files held
+    uint64_t segments_removed
+    uint64_t segments_recycled      # of them, kept as space for next ones
+    uint64_t segments_reused        # next segments made of such
     uint64_t flushes
     uint64_t reads_disk             # read operations
     uint64_t read_bytes_disk

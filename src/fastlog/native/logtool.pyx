@@ -450,7 +450,8 @@ cdef class LocalStore:
 cdef LogSettings settings_of(dict given):
     cdef LogSettings v
     known = dict(segment_bytes=1 << 30, segment_ms=NEVER, segment_jitter_ms=0, index_interval_bytes=4096, segment_index_bytes=10 << 20,
-                 flush_messages=NEVER, flush_ms=NEVER, write_caching=False, disk_reserve=0, verify_reads=True)
+                 flush_messages=NEVER, flush_ms=NEVER, write_caching=False, disk_reserve=0, verify_reads=True,
+                 recycle_bytes=0)
     for name in given:
         if name not in known:
             raise TypeError(f"no such setting: {name}")
@@ -465,6 +466,7 @@ cdef LogSettings settings_of(dict given):
     v.write_caching = known["write_caching"]
     v.disk_reserve = known["disk_reserve"]
     v.verify_reads = known["verify_reads"]
+    v.recycle_bytes = known["recycle_bytes"]
     return v
 
 

@@ -1,6 +1,6 @@
 """Planted bugs. See plant.pxd."""
 
-NAMES = {"early duplicate": PLANT_EARLY_DUPLICATE, "trusted index": PLANT_TRUST_INDEX}
+NAMES = {"early duplicate": PLANT_EARLY_DUPLICATE, "trusted index": PLANT_TRUST_INDEX, "recycled blocks left whole": PLANT_RECYCLE_WHOLE}
 
 
 def plant(*names):

@@ -427,6 +427,7 @@ cdef int collect_aborted(LogState *log, Read *r, Segment *seg, int64_t end, int6
     """
     cdef const Index *ix
     cdef int64_t to = index_bound(seg.index, end)
+    cdef int64_t since
     cdef int32_t i = log.segments_n - 1
     cdef int how
     aborted_free(&r.aborted)
@@ -448,6 +449,9 @@ cdef int collect_aborted(LogState *log, Read *r, Segment *seg, int64_t end, int6
             r.error = KAFKA_STORAGE_ERROR
             return DONE
         how = aborted_collect(&ix.aborted, r.offset, to, &r.aborted)
+        if how == 0 and ix != seg.index:            # those that are not in the files yet
+            since = ix.aborted.at[ix.aborted.n - 1].last_offset + 1 if ix.aborted.n else 0
+            how = aborted_collect(&seg.index.aborted, since if since > r.offset else r.offset, to, &r.aborted)
         if how < 0:
             r.error = KAFKA_STORAGE_ERROR
         if how:

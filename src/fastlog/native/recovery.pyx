@@ -20,6 +20,7 @@ from fastlog.native.index cimport (
 )
 from fastlog.native.plant cimport PLANT_TRUST_INDEX, planted
 from fastlog.native.producers cimport Producer, producers_free, producers_init, producers_load, producers_snapshot, producers_snapshot_bytes
+from fastlog.native.recycle cimport recycle_marked
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
 from fastlog.native.segment cimport segment_put_aborted
@@ -387,7 +388,9 @@ cdef int next_continues(Recovery *r, const char *path, int64_t offset) noexcept 
 
 
 cdef int count_lost(Recovery *r, const char *path, int64_t from_) noexcept nogil:
-    """Adds the bytes of a file from a position on, up to the last one that is not zero."""
+    """Adds the bytes of a file from a position on, up to the last one that is not zero. What a recycled file holds there can't be told from
+    what it held before, and counts for nothing.
+    """
     cdef bint direct
     cdef int64_t last
     cdef int64_t size
@@ -396,6 +399,8 @@ cdef int count_lost(Recovery *r, const char *path, int64_t from_) noexcept nogil
     if fd < 0:
         return failed(r, "cannot open a segment", -fd)
     size = file_size(fd)
+    if size > from_ and recycle_marked(fd, size):
+        size = from_
     err = scan_zeroes(fd, from_, size, &last) if size > from_ else 0
     file_close(fd)
     if err:

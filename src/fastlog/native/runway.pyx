@@ -10,8 +10,9 @@ from fastlog.native.files cimport (
 from fastlog.native.index cimport Index, index_init, index_seal
 from fastlog.native.producers cimport producers_expire, producers_snapshot, producers_snapshot_bytes
 from fastlog.native.promise cimport log_fail, parked_fail
-from fastlog.native.segment cimport segment_add
 from fastlog.native.log cimport position_get
+from fastlog.native.recycle cimport recycle_give_back, recycle_take
+from fastlog.native.segment cimport segment_add, segments_remove_due
 from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
@@ -42,7 +43,10 @@ cdef int64_t paced(int64_t step, int64_t since_ns, int64_t most) noexcept nogil:
 
 cdef void allocate_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
-    j.error = file_allocate(j.fd, j.from_, j.to, j.least, j.reserve, &j.to)
+    cdef int64_t to = j.to
+    j.error = file_allocate(j.fd, j.from_, to, j.least, j.reserve, &j.to)
+    if j.error == ENOSPC and recycle_give_back(j.log.path):
+        j.error = file_allocate(j.fd, j.from_, to, j.least, j.reserve, &j.to)
 
 
 cdef void allocate_done(Job *job) noexcept nogil:
@@ -173,16 +177,24 @@ cdef void runway_ahead(LogState *log) noexcept nogil:
 cdef void next_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
     cdef char path[PATH_MAX_]
+    cdef int64_t to = j.to
     j.error = path_join(path, j.log.path, "next.segment")
     if not j.error:
         j.error = file_unlink(path)
     if j.error:
         return
+    if j.least and j.recycle and recycle_take(path, j.log.path, j.segment_bytes, &j.fd, &j.direct):
+        j.to = up(j.segment_bytes)
+        j.least = j.to
+        j.reused = True
+        return
     j.fd = file_open(path, True, True, &j.direct)
     if j.fd < 0:
         j.error = -j.fd
         return
-    j.error = file_allocate(j.fd, 0, j.to, BLOCK, j.reserve, &j.to)
+    j.error = file_allocate(j.fd, 0, to, BLOCK, j.reserve, &j.to)
+    if j.error == ENOSPC and recycle_give_back(j.log.path):
+        j.error = file_allocate(j.fd, 0, to, BLOCK, j.reserve, &j.to)
     if j.least > j.to:
         j.least = j.to
     if not j.error and j.least:
@@ -212,8 +224,11 @@ cdef void next_done(Job *job) noexcept nogil:
         log.next_direct = j.direct
         log.next_allocated = j.to
         log.next_runway = j.least
-        log.store.stats.zeroed_bytes += <uint64_t> j.least
-        log.store.stats.written_bytes += <uint64_t> j.least
+        if j.reused:
+            log.store.stats.segments_reused += 1
+        else:
+            log.store.stats.zeroed_bytes += <uint64_t> j.least
+            log.store.stats.written_bytes += <uint64_t> j.least
     free(j)
 
 
@@ -233,6 +248,8 @@ cdef bint next_segment_ready(LogState *log) noexcept nogil:
     if log.durable_seen and log.piece <= ZERO_PIECE_MAX:
         j.least = log.zero_step
     j.reserve = log.settings.disk_reserve
+    j.recycle = log.settings.recycle_bytes
+    j.segment_bytes = log.settings.segment_bytes
     log.next_busy = True
     log.jobs += 1
     work_submit(log.store.config.pool, log.store.config.home, &j.job, WORK_SOON)
@@ -257,10 +274,12 @@ cdef void name_done(Job *job) noexcept nogil:
     cdef LogState *log = j.log
     log.jobs -= 1
     log.next_busy = False
+    log.naming = False
     log_ready(log)
     if j.error:
         log_fail(log, "naming a segment", j.error)
     free(j)
+    segments_remove_due(log)            # that of before had to stay until now
 
 
 cdef bint segment_roll(LogState *log) noexcept nogil:
@@ -315,6 +334,7 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     log.next_ready = False
     log.next_fd = -1
     log.next_busy = True
+    log.naming = True
     log.roll_asked = False
     log.jobs += 1
     j.job.run = name_run

@@ -1,7 +1,7 @@
 """Segments of a log: finding them, opening rolled ones on demand within a bound, sealing a rolled one's files, deleting old ones."""
 from libc.stdint cimport int64_t, uint8_t
 from fastlog.native.index cimport Index
-from fastlog.native.store cimport LogState, Segment, StoreState
+from fastlog.native.store cimport LogJob, LogState, Segment, StoreState
 
 # A segment at the end of the log's array, or NULL: no memory. It takes no descriptor and has no index yet.
 cdef Segment *segment_add(LogState *log, int64_t base_offset, int64_t start, int64_t size) noexcept nogil
@@ -37,5 +37,12 @@ cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil
 cdef int segment_write_files(const char *path, Segment *seg, int64_t snapshot_offset) noexcept nogil
 # Has a segment that was taken out of its log's array freed with its last user.
 cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil
-# Removes segments all of whose offsets are below `offset`, never the active one.
+# In a job that removes segments: has the pool take one of a log in the directory `home`, by its file's path, or leaves it where it is.
+cdef void segment_recycle(LogJob *j, const char *path, const char *home) noexcept nogil
+# Counts what such a job did.
+cdef void segments_count(LogState *log, const LogJob *j) noexcept nogil
+# Removes segments all of whose offsets are below `offset`, never the active one; nor the one before, until that has its name: a log
+# without any segment of that kind is taken for an empty one.
 cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil
+# The same for the log's start, where one could not be removed when that moved.
+cdef void segments_remove_due(LogState *log) noexcept nogil

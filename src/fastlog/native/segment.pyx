@@ -1,6 +1,6 @@
 """Segments of a log. See segment.pxd."""
 from libc.errno cimport ENOENT, ENOMEM
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
@@ -16,6 +16,7 @@ from fastlog.native.index cimport (
 from fastlog.native.log cimport position_set
 from fastlog.native.producers cimport Producers, producers_free, producers_init, producers_load
 from fastlog.native.promise cimport log_fail
+from fastlog.native.recycle cimport recycle_put
 from fastlog.native.scan cimport Scan, scan_run
 from fastlog.native.store cimport LogJob, LogState, Segment, StoreState, TIME_UNKNOWN, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
@@ -246,6 +247,7 @@ cdef void open_done(Job *job) noexcept nogil:
     unlist(log.store, seg)
     if j.error:
         seg.failed = True
+        seg.outdated = False
         drop_index(&j.index)
     else:
         if seg.sealed and seg.fd < 0:
@@ -253,7 +255,9 @@ cdef void open_done(Job *job) noexcept nogil:
             seg.direct = j.direct
         else:
             file_close(j.fd)
-        if seg.sealed:
+        if seg.outdated:
+            drop_index(&j.index)        # who needs it asks again
+        elif seg.sealed:
             drop_index(&seg.index)
             seg.index = j.index
             seg.max_timestamp = seg.index.max_timestamp
@@ -262,6 +266,7 @@ cdef void open_done(Job *job) noexcept nogil:
         else:
             drop_index(&seg.prefix)
             seg.prefix = j.index
+        seg.outdated = False
         segment_opened(log.store, seg)
     free(j)
     if seg.deleted and seg.users == 0:
@@ -441,6 +446,7 @@ cdef void keep_done(Job *job) noexcept nogil:
         index_forget(seg.index, <int32_t> ((j.from_ + <int64_t> j.len) // OFFSET_ENTRY),
                      <int32_t> ((j.to + <int64_t> j.more_len) // TIME_ENTRY))
         aborted_forget(&seg.index.aborted, <int32_t> ((j.aborted_at + <int64_t> j.aborted_len) // ABORTED_ENTRY))
+        seg.outdated = seg.opening
         if seg.prefix != NULL:      # there is more now
             unlist(log.store, seg)
             drop_index(&seg.prefix)
@@ -520,6 +526,7 @@ cdef void seal_done(Job *job) noexcept nogil:
     else:
         unlist(log.store, seg)
         drop_index(&seg.prefix)
+        seg.outdated = seg.opening
         seg.sealed = True
         if seg.index.offsets_gone or seg.index.times_gone or seg.index.aborted.gone:
             drop_index(&seg.index)  # only its newest entries; all are loaded when someone asks
@@ -528,8 +535,7 @@ cdef void seal_done(Job *job) noexcept nogil:
         seal_next(log)
     free(j)
     log_ready(log)
-    if not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
-        segments_remove_below(log, log.part.at.log_start)   # it was not yet to be removed when the start moved past it
+    segments_remove_due(log)
 
 
 cdef void segment_seal(LogState *log, Segment *seg) noexcept nogil:
@@ -593,19 +599,35 @@ cdef void remove_run(Job *job) noexcept nogil:
         file_unlink(path)
         path_of(path, j.log.path, bases[i], ".snapshot")
         file_unlink(path)
+        j.removed += 1
+        segment_recycle(j, gone, j.log.path)
         file_unlink(gone)
+
+
+cdef void segment_recycle(LogJob *j, const char *path, const char *home) noexcept nogil:
+    cdef int64_t written = 0
+    if j.recycle and recycle_put(path, home, j.segment_bytes, j.recycle, j.reserve, &written) == 0:
+        j.recycled += 1
+    j.zeroed += written
+
+
+cdef void segments_count(LogState *log, const LogJob *j) noexcept nogil:
+    log.store.stats.segments_removed += j.removed
+    log.store.stats.segments_recycled += j.recycled
+    log.store.stats.zeroed_bytes += <uint64_t> j.zeroed
+    log.store.stats.written_bytes += <uint64_t> j.zeroed
 
 
 cdef void remove_done(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
     cdef LogState *log = j.log
     log.jobs -= 1
+    segments_count(log, j)
     log.removing = j.error != 0         # then none is removed any more: a newer one that is gone would leave a hole
     log_ready(log)
     free(j.data)
     free(j)
-    if not log.removing and not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
-        segments_remove_below(log, log.part.at.log_start)
+    segments_remove_due(log)
 
 
 cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil:
@@ -614,6 +636,11 @@ cdef void segment_drop(StoreState *s, Segment *seg) noexcept nogil:
     unlist(s, seg)
     if seg.users == 0:
         segment_free(s, seg)
+
+
+cdef void segments_remove_due(LogState *log) noexcept nogil:
+    if not log.part.at.offline and log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
+        segments_remove_below(log, log.part.at.log_start)
 
 
 cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
@@ -626,7 +653,7 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
     if log.removing:
         return
     while n + 1 < log.segments_n and log.segments[n + 1].base_offset <= offset and log.segments[n].sealed and \
-            not log.segments[n].swapping:
+            not log.segments[n].swapping and not (log.naming and log.segments[n + 1] == log.active):
         n += 1
     if n == 0:
         return
@@ -639,6 +666,10 @@ cdef void segments_remove_below(LogState *log, int64_t offset) noexcept nogil:
     j.job.run = remove_run
     j.job.done = remove_done
     j.log = log
+    if log.durable_seen:                # elsewhere the space would be of no use
+        j.recycle = log.settings.recycle_bytes
+    j.segment_bytes = log.settings.segment_bytes
+    j.reserve = log.settings.disk_reserve
     j.len = <size_t> n
     for i in range(n):
         seg = log.segments[i]

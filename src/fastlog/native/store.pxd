@@ -87,6 +87,7 @@ cdef struct Segment:
     bint failed                     # the last opening did: who waits gets an error
     bint swapping                   # its files are being replaced: it is not opened now, nor removed
     bint keeping                    # a job writes index entries to the files
+    bint outdated                   # one did since the opening under way began: what that finds is not all
     bint deleted                    # out of the log; freed with its last user
     bint listed
     Segment *next                   # open rolled segments, used last first
@@ -163,6 +164,7 @@ cdef struct LogState:
     bint next_direct
     bint next_ready
     bint next_busy                  # being made, or the last one's name is not yet final
+    bint naming                     # the latter
     bint roll_asked
     # the checkpoint: producer state at an offset inside the active segment, all before it durable
     int64_t checked                 # log position of the last one, or of the segment's start
@@ -269,6 +271,12 @@ cdef struct LogJob:                 # work for a log that blocks
     int64_t least
     int64_t offset
     int64_t reserve                 # bytes of the disk to be left free
+    int64_t recycle                 # bytes that the pool of removed segments may hold; 0: it is not used
+    int64_t segment_bytes
+    uint64_t removed                # out: segments, and
+    uint64_t recycled               # how many of them the pool took
+    int64_t zeroed                  # out: bytes written for that
+    bint reused                     # out: the next segment came from the pool
     Index *index
     uint8_t *data
     size_t len

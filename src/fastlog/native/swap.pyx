@@ -10,7 +10,7 @@ from fastlog.native.files cimport (
 from fastlog.native.log cimport LogCtl, position_set
 from fastlog.native.promise cimport log_fail
 from fastlog.native.scan cimport Scan, scan_run
-from fastlog.native.segment cimport segment_drop, segments_remove_below
+from fastlog.native.segment cimport segment_drop, segments_remove_due
 from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, TIME_UNKNOWN, UNKNOWN_TOPIC_OR_PARTITION, log_ready,
 )
@@ -310,8 +310,7 @@ cdef void swap_done(Job *job) noexcept nogil:
         replace(log, first, n, made)
         c.result = j.to
         answer(log, c, 0, NULL)
-        if log.segments_n > 1 and log.segments[1].base_offset <= log.part.at.log_start:
-            segments_remove_below(log, log.part.at.log_start)
+        segments_remove_due(log)
     free(j.data)
     free(j)
 

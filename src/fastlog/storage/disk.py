@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+RECYCLED: Final = "[0-9][0-9].recycled"
+"""Files of removed segments that wait for another use: native/recycle.pxd."""
 PROBE: Final = ".fastlog-probe"
 PROBE_BYTES: Final = 4096
 RESERVE_SHARE: Final = 20
@@ -28,6 +30,12 @@ def measure(path: Path) -> Space:
     """Blocks. Raises OSError."""
     found = os.statvfs(path)
     return Space(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
+
+
+def give_back(path: Path) -> None:
+    """Removes what a data directory keeps for next segments only. Blocks. Raises OSError."""
+    for file in path.glob(RECYCLED):
+        file.unlink(missing_ok=True)  # a log may just have taken it
 
 
 def reserve_of(space: Space, wanted: int) -> int:

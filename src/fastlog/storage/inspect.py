@@ -2,7 +2,7 @@
 
 A segment is batches one after the other. The CRC of a batch covers all from its attributes on; what lies before (base offset, length,
 leader epoch, magic) is checked against its neighbours and the partition's leader-epoch-checkpoint. Past the end of an active segment
-there are zeroes.
+there are zeroes, or what a removed segment had there (native/recycle.pxd), of which nothing is a batch.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ CRC_FROM: Final = 21
 WINDOW: Final = 4 << 20
 SNAPSHOT_HEAD: Final = 10
 SNAPSHOT_CRC_FROM: Final = 6
+BLOCK: Final = 4096
+MARK: Final = b"fastlog: space of a removed segment\n"
+"""How the last block of a segment begins whose space came from a removed one, until the log comes to there."""
 ABORT: Final = 0
 COMMIT: Final = 1
 ABORTED_ENTRY: Final = struct.Struct(">hqqqq")
@@ -187,6 +190,11 @@ def first_byte_set(reader: Reader, at: int) -> int:
     return -1
 
 
+def recycled(reader: Reader) -> bool:
+    """Whether the space past the end of the log is that of a removed segment."""
+    return reader.size >= BLOCK and os.pread(reader.fd, len(MARK), reader.size - BLOCK) == MARK
+
+
 def check(directory: Path, pace: Pace | None = None) -> Iterator[Problem]:
     """All that is wrong in a data directory or a partition's. The last segments of a running broker's logs are checked up to what is
     being written. Raises OSError.
@@ -234,14 +242,17 @@ def _check_partition(path: Path, pace: Pace, busy: bool) -> Iterator[Problem]:
             continue  # retention was there
         try:
             end = 0
+            foreign = recycled(reader)
             for found in batches(reader):
+                if foreign and not found.crc_ok and found.base_offset != max(offset, int(file.stem)):
+                    break  # what the removed segment had there
                 known[found.last_offset] = found
                 aborts.add(found)
                 wrong = _wrong(found, max(offset, int(file.stem)), epoch, starts)
                 if wrong:
                     yield Problem(path.name, file.name, found.at, found.base_offset, wrong)
                 offset, epoch, end = found.last_offset + 1, max(epoch, found.leader_epoch), found.at + found.size
-            stray = -1 if busy and following is None else first_byte_set(reader, end)
+            stray = -1 if foreign or (busy and following is None) else first_byte_set(reader, end)
             if stray >= 0:
                 yield Problem(path.name, file.name, stray, max(offset, int(file.stem)), "no record batch begins here")
             elif following is not None and end < reader.size and not busy:

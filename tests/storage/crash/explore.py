@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlog.native.plant import plant
+from tests.storage.crash import relay
 from tests.storage.crash.machine import Machine, Plan, Violation
 from tests.storage.crash.model import Model
 
@@ -67,6 +68,12 @@ def plan_of(rng: random.Random) -> Plan:
         )
     if kind < 0.50:
         return replace(plan, partitions=18, flush_group=True, acks=(-1, -1, 1), steps=90)
+    if kind < 0.57:
+        return replace(plan, relay=True, settings=settings | relay.SETTINGS)
+    if kind < 0.64:
+        return replace(plan, compact=True, partitions=1, steps=90, settings=settings | {"segment_bytes": rng.choice((20_000, 60_000))})
+    if kind < 0.71:
+        return replace(plan, transactions=True, partitions=3, faults=0.0)
     return plan
 
 
@@ -111,7 +118,7 @@ class Exploration:
         plan = replace(self.plan or plan_of(rng), lies=self.lies)
         root = self._place(scratch)
         root.mkdir()
-        machine = Machine(root, scratch, [Model(f"t-{i}", i) for i in range(plan.partitions)], plan, seed)
+        machine = Machine(root, scratch, [Model(f"t-{i}", i, keyed=plan.compact) for i in range(plan.partitions)], plan, seed)
         self._lives(machine, rng, lives=rng.choice((1, 1, 2, 3)))
         self._power_cuts(machine, rng, STATES_OF_A_LIFE, depth=0)
 
@@ -123,6 +130,8 @@ class Exploration:
                 machine.start()
                 if machine.plan.crowd and life == 0:
                     machine.crowd()
+                if machine.plan.relay and life == 0 and len(machine.pairs()) == machine.plan.partitions:
+                    relay.run(machine)
                 machine.work(rng.randint(0, machine.plan.steps))
                 if life + 1 < lives or rng.random() < 0.1:
                     if rng.random() < 0.75:

@@ -14,6 +14,7 @@ from fastlog.native.tape import Tape
 from fastlog.storage import files
 from fastlog.storage.epochs import load_epochs
 from tests.storage.build import batch, count_of, split
+from tests.storage.crash import compaction, relay, transactions
 from tests.storage.crash.disk import Disk, lay_out
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Plan:
     """All partitions get batches of the same sizes at the same offsets."""
     crowd: bool = False
     """Thousands of small batches."""
+    relay: bool = False
+    """The first partition's segments are removed, and their blocks go to the others, which get batches of the same sizes at the same
+    offsets."""
+    compact: bool = False
+    """Keyed records, compacted again and again."""
+    transactions: bool = False
+    """Over all partitions; their ends are decided in the first one."""
     arena: bool = False
     flush_group: bool = False
     acks: tuple[int, ...] = (-1, -1, 1, 0)
@@ -120,7 +128,8 @@ class Machine:
         """(append, model, base offset expected, end, acks)"""
         self.arenas: list[Path] = []
         self.sent: dict[tuple[str, int], list[tuple[bytes, int, int]]] = {}
-        self.serial = 0
+        self.cleaned: dict[str, int] = {}
+        """Up to which offset each log is compacted, as far as this process knows."""
 
     def _fault(self, what: str, name: str | int) -> int:
         if what in ("read", "mkdir", "rmdir", "unlink") or self.rng.random() >= self.plan.faults:
@@ -162,6 +171,9 @@ class Machine:
         self.tape.opening = False
         self.tape.fault = self._fault if self.plan.faults else None
         self.store.drop_relics()
+        self.cleaned.clear()
+        if self.plan.transactions:
+            transactions.recover(self)
 
     def _open(self, model: Model) -> LocalLog | None:
         assert self.store is not None
@@ -209,7 +221,7 @@ class Machine:
                 return b"".join(out)
             for got in split(result.data):
                 base = int.from_bytes(got[:8], "big", signed=True)
-                if base > at or base + count_of(got) <= at or got[16] != 2:
+                if (base > at and not model.keyed) or base + count_of(got) <= at or got[16] != 2:
                     raise Violation(f"{model.name}: offset {at} is read as {got[:24].hex()}...")
                 out.append(got)
                 at = base + count_of(got)
@@ -239,25 +251,38 @@ class Machine:
                 raise Violation(f"{model.name}: the duplicate of offset {base} is answered with {result}")
         self._submit(log, model, -1, idempotent=True)
 
-    def _batch(self, model: Model, idempotent: bool) -> bytes:
+    def next_batch(self, model: Model, idempotent: bool = False) -> bytes:
         rng = self.rng
         fields: dict[str, Any] = {"timestamp": LATER}
         if idempotent:
             fields |= {"producer_id": 1000 + model.index, "producer_epoch": 0, "base_sequence": model.sequence}
         if self.plan.crowd:
             return batch(1, 1, **fields)
+        if self.plan.compact:
+            return compaction.some_batch(rng, **fields)
+        if self.plan.relay:
+            return batch(1, relay.BATCH + 10_000 - len(batch(1, 10_000, **fields)), **fields)
         if self.plan.aligned or self.plan.twins:
             return batch(1, EXACT + 4000 - len(batch(1, 4000, **fields)), **fields)
         count, size = rng.randint(1, 3), rng.choice((1, 10, 300, 1000, 2000, 4000, 9000))
         return batch(count, size if count * (size + 100) < self.plan.settings["segment_bytes"] else 1000, **fields)
 
-    def _submit(self, log: LocalLog, model: Model, acks: int, *, idempotent: bool) -> None:
-        data = self._batch(model, idempotent)
-        if idempotent:
-            model.sequence += count_of(data)
+    def submit(self, log: LocalLog, model: Model, data: bytes, acks: int = -1) -> tuple[Pending, int]:
+        """Appends; the append under way, and its base offset."""
         base = model.add(data)
         one = log.submit(data, acks)
         self.pending.append((one, model, base, base + count_of(data), acks))
+        return one, base
+
+    def pairs(self) -> list[tuple[LocalLog, Model]]:
+        """The logs that are in use."""
+        return [(log, model) for log, model in zip(self.logs, self.models, strict=True) if log and not log.positions.offline]
+
+    def _submit(self, log: LocalLog, model: Model, acks: int, *, idempotent: bool) -> None:
+        data = self.next_batch(model, idempotent)
+        if idempotent:
+            model.sequence += count_of(data)
+        _, base = self.submit(log, model, data, acks)
         if idempotent:
             self.sent.setdefault((model.name, id(log)), []).append((data, base, acks))
 
@@ -298,13 +323,15 @@ class Machine:
         rng = self.rng
         for _ in range(steps):
             what = rng.random()
-            pairs = [(log, model) for log, model in zip(self.logs, self.models, strict=True) if log and not log.positions.offline]
+            pairs = self.pairs()
+            if self.plan.relay:
+                pairs = pairs[1:]
             if not pairs:
                 return
             log, model = rng.choice(pairs)
             try:
                 self._step(what, log, model, pairs)
-            except LogError:
+            except (LogError, OSError):
                 if not self.broken:
                     raise
             self.look()
@@ -312,20 +339,24 @@ class Machine:
     def _step(self, what: float, log: LocalLog, model: Model, pairs: list[tuple[LocalLog, Model]]) -> None:
         assert self.store is not None
         rng = self.rng
-        if what < 0.45:
+        if self.plan.compact and what < 0.06:
+            compaction.run(self, log, model)
+        elif self.plan.transactions and what < 0.15:
+            transactions.run(self)
+        elif what < 0.45:
             acks = rng.choice(self.plan.acks)
             chosen = pairs if self.plan.twins else [(log, model)]
             for each, of in chosen:
                 self._submit(each, of, acks, idempotent=not self.plan.twins and rng.random() < 0.6)
         elif what < 0.52:
             self._repeat(log, model)
-        elif what < 0.55 and not self.plan.twins:
+        elif what < 0.55 and not self.plan.twins and not self.plan.relay:
             log.roll()
         elif what < 0.57:
             end = log.positions.log_end  # what is parked now may be accepted, and visible, before the flush ended
             log.flush()
             model.promise(self.now, end, durable=True)
-        elif what < 0.59 and not self.plan.twins and model.end:
+        elif what < 0.59 and not self.plan.twins and not self.plan.transactions and model.end:
             start = rng.randint(0, log.positions.high_watermark)
             model.starts.append((self.now, start))
             log.delete_records(start)

@@ -8,6 +8,7 @@ import pytest
 
 from fastlog.native.plant import NAMES
 from fastlog.native.tape import LIES
+from tests.storage.crash import relay
 from tests.storage.crash.explore import Exploration
 from tests.storage.crash.machine import Plan
 
@@ -21,6 +22,7 @@ BUGS: dict[str, Plan | None] = {
     "overlapping writes": Plan(acks=(1, 1, -1), steps=40),
     "directory not synced": None,
     "early duplicate": Plan(acks=(0, 1, -1), steps=40),
+    "recycled blocks left whole": Plan(relay=True, acks=(-1,), steps=25, settings=relay.SETTINGS),
     "trusted index": Plan(crowd=True, partitions=1, settings={"segment_bytes": 1_000_000, "index_interval_bytes": 0}),
 }
 
