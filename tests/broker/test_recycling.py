@@ -28,7 +28,8 @@ def test_removed_segments_are_used_again(
     start_broker: Callable[..., Broker], engine: str, eventually: Callable[..., None], how: str
 ) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    broker = start_broker(io=engine, args=["--set", "log.retention.check.interval.ms=100", "--metrics", metrics])
+    looks = ["--set", "log.retention.check.interval.ms=100"] if how.startswith("retention") else []
+    broker = start_broker(io=engine, args=[*looks, "--metrics", metrics])
     wire = Wire(broker.bootstrap)
     assert wire.create("old", configs=SEGMENT)["error_code"] == 0
     assert wire.create("new", configs=SEGMENT)["error_code"] == 0
@@ -45,8 +46,9 @@ def test_removed_segments_are_used_again(
         entry = {"name": how, "config_operation": 0, "value": "1"}
         resource = {"resource_type": 2, "resource_name": "old", "configs": [entry]}
         wire.call("IncrementalAlterConfigs", resources=[resource], validate_only=False)
-    eventually(lambda: total(metrics, "fastlog_store_segments_recycled_total") >= 2, 30)
-    assert total(metrics, "fastlog_store_segments_removed_total") >= 3
+    eventually(lambda: total(metrics, "fastlog_store_segments_removed_total") >= 3, 30)
+    # not necessarily all three: retention itself has a file open while it looks up how old it is
+    assert total(metrics, "fastlog_store_segments_recycled_total") >= 1
     for _ in range(2 * A_SEGMENT + 1):
         assert wire.produce("new", [BODY])["error_code"] == 0
     eventually(lambda: total(metrics, "fastlog_store_segments_reused_total") >= 1, 30)

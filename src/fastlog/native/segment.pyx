@@ -501,7 +501,8 @@ cdef void seal_run(Job *job) noexcept nogil:
     if j.error:
         return
     if segment_write_files(j.log.path, j.segment, j.offset) == 0:
-        drop_snapshot(j.log.path, j.segment.checkpoint)
+        if j.segment.checkpoint != j.offset:        # one at the segment's very end is that of its end
+            drop_snapshot(j.log.path, j.segment.checkpoint)
         return
     # A full disk, say. No index is better than half of one: whoever reads the segment makes it anew from the batches.
     path_of(path, j.log.path, j.segment.base_offset, ".index")

@@ -126,6 +126,8 @@ class Machine:
         self.logs: list[LocalLog | None] = []
         self.pending: list[tuple[Pending, Model, int, int, int]] = []
         """(append, model, base offset expected, end, acks)"""
+        self.repeats: set[Pending] = set()
+        """Appends of batches that were sent before: one that is refused says nothing of the first."""
         self.arenas: list[Path] = []
         self.sent: dict[tuple[str, int], list[tuple[bytes, int, int]]] = {}
         self.cleaned: dict[str, int] = {}
@@ -170,7 +172,8 @@ class Machine:
         self.logs = [self._open(model) for model in self.models]
         self.tape.opening = False
         self.tape.fault = self._fault if self.plan.faults else None
-        self.store.drop_relics()
+        if all(self.logs):  # as broker/server does: what an arena has of a log that could not be opened is still needed
+            self.store.drop_relics()
         self.cleaned.clear()
         if self.plan.transactions:
             transactions.recover(self)
@@ -296,7 +299,8 @@ class Machine:
                 continue
             result = append.result()
             if (result.error == STORAGE_ERROR and self.broken) or (result.error == CLOSED and self.stopping):
-                self._refused(model, append.batch, base)
+                if append not in self.repeats:
+                    self._refused(model, append.batch, base)
                 continue
             if (result.error, result.base_offset) != (0, base):
                 raise Violation(f"{model.name}: offset {base} was expected, the answer is {result}")
@@ -385,7 +389,9 @@ class Machine:
             return
         data, base, _ = self.rng.choice(sent)
         acks = self.rng.choice((-1, 1))
-        self.pending.append((log.submit(data, acks), model, base, base + count_of(data), acks))
+        one = log.submit(data, acks)
+        self.repeats.add(one)
+        self.pending.append((one, model, base, base + count_of(data), acks))
 
     def kill(self) -> None:
         """kill -9: what is in memory is gone; of what was asked of the disk, some still happens."""
@@ -432,6 +438,7 @@ class Machine:
         setattr(files, "os", os)  # noqa: B010
         self.tape.give_back()
         self.pending.clear()
+        self.repeats.clear()
         self.sent.clear()
         self.logs = []
         if self.tape.violations:
