@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 COLOURS = {"kafka": "#8a8f98", "fastlog": "#d1495b", "valkey": "#3a7ca5", "nats": "#5b8c5a"}
 INK, FAINT = "#222", "#ddd"
 WIDTH = 860
+CHARACTER_WIDTH = 6.6  # of the plots' text, on average
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1em}
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1300px;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}
-td,th{border-bottom:1px solid #ddd;padding:3px 9px;text-align:left;white-space:nowrap}
+td,th{border-bottom:1px solid #ddd;padding:3px 9px;text-align:left;vertical-align:top}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}svg{max-width:100%;height:auto}text{font:12px system-ui,sans-serif}
 """
 
@@ -49,6 +50,12 @@ class Picture:
         return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(self.parts)}</svg>'
 
 
+def short(title: str, width: float) -> str:
+    """As much of it as fits."""
+    most = int(width / CHARACTER_WIDTH)
+    return title if len(title) <= most else title[: most - 1].rstrip(" ,:") + "…"
+
+
 def bars(samples: Samples, rows: list[Row], metric: str, unit: str, limits: Limits) -> str:
     """Both brokers' medians, row by row, each row to its own scale; whiskers from least to most; a dashed line at the machine's limit."""
     shown = [row for row in rows if any(values(samples, row.name, broker, metric) for broker in COLOURS)]
@@ -61,7 +68,7 @@ def bars(samples: Samples, rows: list[Row], metric: str, unit: str, limits: Limi
         found = {broker: each for broker in COLOURS if (each := values(samples, row.name, broker, metric))}
         bound = limit_of(row, limits, samples) if metric == row.metric else None
         most = max([max(each.values()) for each in found.values() if each] + ([bound[1]] if bound else []))
-        picture.text(left - 10, top + 22, row.title[:56], "end")
+        picture.text(left - 10, top + 22, short(row.title, left), "end")
         for k, (broker, each) in enumerate(found.items()):
             value = middle(each)
             if value is None:
@@ -101,7 +108,7 @@ def ratio_plot(samples: Samples, rows: list[Row]) -> str:
             picture.text(x(tick), 26 * len(found) + 30, f"{tick:g}x", "middle")
     for i, (row, ratio) in enumerate(found):
         y = 26 * i + 10
-        picture.text(left - 10, y + 12, row.title[:70], "end")
+        picture.text(left - 10, y + 12, short(row.title, left), "end")
         start, end = sorted((x(1), x(ratio)))
         picture.bar(start, y, end - start, 15, COLOURS["fastlog"])
         picture.text(x(ratio) + 6, y + 12, f"{ratio:.1f}x")
@@ -289,8 +296,7 @@ def page(document: dict[str, Any], rows: list[Row]) -> str:
         "<h2>Latency</h2>",
         *(percentiles(samples, row, "end_to_end" if row.job.get("consumers") else "ack") for row in rows if row.kind == "latency"),
         table(report.latency_table(samples, rows)),
-        "<h2>Latency over load</h2>",
-        *(over_load(samples, row) for row in rows),
+        "<h2>Latency over load</h2>" + loads if (loads := "".join(over_load(samples, row) for row in rows)) else "",
         "<h2>Over time</h2>",
         *(latency_over_time(samples, row) for row in rows if row.kind == "latency"),
         *(over_time(samples, row, size) for row, size in sized if row.unit == "MB/s"),
