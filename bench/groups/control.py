@@ -50,11 +50,16 @@ def make_durable(row: Row, broker: Broker, asker: Asker, topic: str) -> None:
         asker.insist("IncrementalAlterConfigs", 1, asked, lambda answer: answer["responses"][0]["error_code"])
 
 
-def group_ready(asker: Asker, groups: Sequence[str]) -> None:
-    for group in groups:
+def find_coordinators(asker: Asker, keys: Sequence[str], key_type: int) -> None:
+    """Kafka makes a coordinator's topic when it is first asked for one. `key_type`: 0 of a group, 1 of a transactional id."""
+    for key in keys:
         asker.insist(
-            "FindCoordinator", 4, {"key_type": 0, "coordinator_keys": [group]}, lambda answer: answer["coordinators"][0]["error_code"]
+            "FindCoordinator", 4, {"key_type": key_type, "coordinator_keys": [key]}, lambda answer: answer["coordinators"][0]["error_code"]
         )
+
+
+def group_ready(asker: Asker, groups: Sequence[str]) -> None:
+    find_coordinators(asker, groups, 0)
 
 
 def observed(session: Session, broker: Broker, load: Callable[[float], Asked]) -> dict[str, Any]:
@@ -306,6 +311,7 @@ def transactions(session: Session, row: Row, broker: Broker) -> dict[str, Any]:
     count: int = row.job["producers"]
     topic = topic_of(session, row, broker, count)
     with askers(broker, count) as asking:
+        find_coordinators(asking[0], [topic.name], 1)
         asking[0].insist("InitProducerId", 5, {"transactional_id": topic.name, "transaction_timeout_ms": 60_000})
         make_durable(row, broker, asking[0], "__transaction_state")
 
