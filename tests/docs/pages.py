@@ -12,10 +12,10 @@ from fastlog.config.group import GROUP_KEYS
 from fastlog.config.keys import Key, Mode
 from fastlog.config.topic import TOPIC_KEYS
 from fastlog.protocol.messages import API_BY_KEY
-from tests.differential.allowed import RULES
-from tests.differential.recording import load
 
 from . import api
+from .compatible import compatibility
+from .table import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,14 +79,6 @@ NOTES: Final[dict[int, str]] = {
 }
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    names = list(head)
-    yield "| " + " | ".join(names) + " |"
-    yield "|" + "---|" * len(names)
-    for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-
-
 def _served(key: int) -> str:
     api = API_BY_KEY.get(key)
     if api is None:
@@ -114,7 +106,7 @@ def protocol() -> str:
             "",
             f"This page is made from the code by `{COMMAND}`; a test holds it to it.",
             "",
-            *_table(("key", "API", "Kafka 4.3", "fastlog", ""), rows),
+            *table(("key", "API", "Kafka 4.3", "fastlog", ""), rows),
             "",
         )
     )
@@ -128,7 +120,7 @@ def _default(key: Key) -> str:
 
 def _settings(keys: Iterable[Key], *, changes: bool) -> Iterator[str]:
     head = ["name", "type", "default", *(["while it runs"] if changes else []), "meaning"]
-    yield from _table(
+    yield from table(
         head,
         (
             [
@@ -183,7 +175,7 @@ def configs() -> str:
             "meanwhile.",
             "There is no authentication: every client is the user ANONYMOUS.",
             "",
-            *_table(
+            *table(
                 ("name", "of", "meaning"),
                 (
                     ("`producer_byte_rate`", "clients, users", "Bytes of produce requests a second."),
@@ -209,53 +201,6 @@ def configs() -> str:
     )
 
 
-def compatibility() -> str:
-    recorded = list(load())
-    asked: dict[str, set[int]] = {}
-    for one in recorded:
-        for step in one.steps:
-            if "api" in step:
-                asked.setdefault(step["api"], set()).add(step["version"])
-    steps = sum(len(one.steps) for one in recorded)
-    kinds = sum(len(versions) for versions in asked.values())
-    return "\n".join(
-        (
-            "# Compared with Kafka 4.3",
-            "",
-            "The same sequences of requests go to Apache Kafka 4.3 and to fastlog: good ones, odd ones (epochs and generations of before",
-            "and of later, unknown names and ids, empty and null arrays, duplicates, numbers at their bounds), bytes that can't be read.",
-            "The answers are compared field by field, what no two brokers share (ids, addresses, times of now) taken out.",
-            "",
-            f"- On record, and repeated by every test run: {steps:,} requests in {len(recorded)} sequences, {len(asked)} APIs in {kinds}",
-            "  versions.",
-            "- By `python -m tests.differential --seed N --steps M`: as many as one likes, with a Kafka that it starts from the jars. It",
-            "  prints each kind of difference that the list below does not have, with the seed that repeats it.",
-            "",
-            f"This page is made from the code by `{COMMAND}`; a test holds it to it.",
-            "",
-            "## Differences that stay",
-            "",
-            *_table(
-                ("API", "where", "why"),
-                ((rule.api.replace("|", ", "), f"`{_readable(rule.path)}`", rule.reason) for rule in RULES),
-            ),
-            "",
-            "## What was asked",
-            "",
-            *_table(
-                ("API", "versions on record"),
-                ((name, ", ".join(map(str, sorted(versions)))) for name, versions in sorted(asked.items())),
-            ),
-            "",
-        )
-    )
-
-
-def _readable(path: str) -> str:
-    """A rule's regular expression without what only a machine needs."""
-    return path.replace("\\.", ".").replace(".*", "*").removeprefix("*").removeprefix(".") or "the whole answer"
-
-
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "protocol.md": protocol,
     "configs.md": configs,
@@ -264,7 +209,12 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Writes all of them."""
     (DOCS / "api").mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -12,8 +12,10 @@ import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.net.URL;
 import java.net.URLClassLoader;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import javax.tools.ToolProvider;
 import org.apache.kafka.common.utils.Exit;
@@ -58,6 +60,10 @@ public final class JavaHost {
         }
     }
 
+    /** Threads that a program left behind may still need a class that was not loaded yet. */
+    private static final int LOADERS_OPEN = 4;
+
+    private static final Queue<Afresh> loaders = new ArrayDeque<>();
     private static final List<Runnable> atTheEnd = new CopyOnWriteArrayList<>();
     private static volatile int firstStatus;
     private static volatile Thread running;
@@ -116,7 +122,12 @@ public final class JavaHost {
         System.setIn(in);
         System.setOut(new PrintStream(out, true, "UTF-8"));
         System.setErr(new PrintStream(err, true, "UTF-8"));
-        try (Afresh loader = new Afresh(places.toArray(new URL[0]))) {
+        Afresh loader = new Afresh(places.toArray(new URL[0]));
+        loaders.add(loader);
+        if (loaders.size() > LOADERS_OPEN) {
+            loaders.remove().close();
+        }
+        try {
             running.setContextClassLoader(loader);
             loader.loadClass(strings.get(1)).getMethod("main", String[].class).invoke(null, (Object) arguments);
             return Math.max(firstStatus, 0);

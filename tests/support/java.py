@@ -113,6 +113,12 @@ def java(classpath: str, *args: str | Path, given: bytes = b"", timeout_s: float
     return done.out.decode()
 
 
+def outcome(classpath: str, program: str, args: tuple[str, ...], given: bytes = b"", timeout_s: float = 100.0) -> tuple[int, str]:
+    """Runs one program; its exit status and all that it said. AssertionError when it does not end in time."""
+    done = _run(classpath, program, args, given, timeout_s)
+    return done.status, done.out.decode() + done.err.decode()
+
+
 def dump_segments(classpath: str, files: Iterable[str | Path], *options: str) -> str:
     """What Kafka's DumpLogSegments says of each file, down to its records, complaints included."""
     names = ",".join(map(str, files))

@@ -18,7 +18,7 @@ def check_replication_factor(factor: int) -> None:
         raise KafkaError(
             Error.INVALID_REPLICATION_FACTOR,
             f"Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because "
-            "only 1 broker(s) are registered.",
+            "only 1 broker(s) are registered or some brokers have all their log directories cordoned.",
         )
 
 

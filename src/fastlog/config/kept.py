@@ -9,49 +9,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fastlog.config.keys import ConfigError, Key, Mode, Type
+from fastlog.config.keys import ConfigError, Key, Mode, Type, at_least, between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Why, then one setting a line: name, type, whether Kafka lets it be changed while it runs, default ("" is empty, none is null).
+    from fastlog.config.keys import Check
+
+# Why, then one setting a line: name, type, whether Kafka lets it be changed while it runs, default ("" is empty, none is null), bounds of
+# numbers (1.. is at least 1).
 _KEPT: Final = (
     (
         "metrics are served under /metrics (--metrics), and no plugin can be loaded",
         """
-kafka.metrics.polling.interval.secs INT fixed 10
+kafka.metrics.polling.interval.secs INT fixed 10 1..
 kafka.metrics.reporters LIST fixed ""
 metric.reporters LIST dynamic org.apache.kafka.common.metrics.JmxReporter
-metrics.num.samples INT fixed 2
+metrics.num.samples INT fixed 2 1..
 metrics.recording.level STRING fixed INFO
-metrics.sample.window.ms LONG fixed 30000
+metrics.sample.window.ms LONG fixed 30000 1..
         """,
     ),
     (
         "there is no tiered storage",
         """
 follower.fetch.last.tiered.offset.enable BOOLEAN dynamic false
-remote.fetch.max.wait.ms INT dynamic 500
-remote.list.offsets.request.timeout.ms LONG dynamic 30000
-remote.log.index.file.cache.total.size.bytes LONG dynamic 1073741824
-remote.log.manager.copier.thread.pool.size INT dynamic 10
-remote.log.manager.copy.max.bytes.per.second LONG dynamic 9223372036854775807
-remote.log.manager.copy.quota.window.num INT fixed 11
-remote.log.manager.copy.quota.window.size.seconds INT fixed 1
-remote.log.manager.expiration.thread.pool.size INT dynamic 10
-remote.log.manager.fetch.max.bytes.per.second LONG dynamic 9223372036854775807
-remote.log.manager.fetch.quota.window.num INT fixed 11
-remote.log.manager.fetch.quota.window.size.seconds INT fixed 1
-remote.log.manager.follower.thread.pool.size INT dynamic 2
-remote.log.manager.task.interval.ms LONG fixed 30000
-remote.log.manager.thread.pool.size INT fixed 2
-remote.log.metadata.custom.metadata.max.bytes INT fixed 128
+remote.fetch.max.wait.ms INT dynamic 500 1..
+remote.list.offsets.request.timeout.ms LONG dynamic 30000 1..
+remote.log.index.file.cache.total.size.bytes LONG dynamic 1073741824 1..
+remote.log.manager.copier.thread.pool.size INT dynamic 10 1..
+remote.log.manager.copy.max.bytes.per.second LONG dynamic 9223372036854775807 1..
+remote.log.manager.copy.quota.window.num INT fixed 11 1..
+remote.log.manager.copy.quota.window.size.seconds INT fixed 1 1..
+remote.log.manager.expiration.thread.pool.size INT dynamic 10 1..
+remote.log.manager.fetch.max.bytes.per.second LONG dynamic 9223372036854775807 1..
+remote.log.manager.fetch.quota.window.num INT fixed 11 1..
+remote.log.manager.fetch.quota.window.size.seconds INT fixed 1 1..
+remote.log.manager.follower.thread.pool.size INT dynamic 2 1..
+remote.log.manager.task.interval.ms LONG fixed 30000 1..
+remote.log.manager.thread.pool.size INT fixed 2 1..
+remote.log.metadata.custom.metadata.max.bytes INT fixed 128 0..
 remote.log.metadata.manager.class.name STRING fixed org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager
 remote.log.metadata.manager.class.path STRING fixed
 remote.log.metadata.manager.impl.prefix STRING fixed rlmm.config.
 remote.log.metadata.manager.listener.name STRING fixed
-remote.log.reader.max.pending.tasks INT fixed 100
-remote.log.reader.threads INT dynamic 10
+remote.log.reader.max.pending.tasks INT fixed 100 1..
+remote.log.reader.threads INT dynamic 10 1..
 remote.log.storage.manager.class.name STRING fixed
 remote.log.storage.manager.class.path STRING fixed
 remote.log.storage.manager.impl.prefix STRING fixed rsm.config.
@@ -65,27 +68,27 @@ broker.heartbeat.interval.ms INT fixed 2000
 broker.session.timeout.ms INT fixed 9000
 controlled.shutdown.enable BOOLEAN fixed true
 controller.listener.names LIST fixed
-controller.quorum.append.linger.ms INT fixed 25
+controller.quorum.append.linger.ms INT fixed 25 0..
 controller.quorum.auto.join.enable BOOLEAN fixed false
 controller.quorum.bootstrap.servers LIST fixed ""
-controller.quorum.election.backoff.max.ms INT fixed 1000
-controller.quorum.election.timeout.ms INT fixed 1000
-controller.quorum.fetch.max.bytes INT fixed 1048576
-controller.quorum.fetch.snapshot.max.bytes INT fixed 1048576
-controller.quorum.fetch.timeout.ms INT fixed 2000
-controller.quorum.request.timeout.ms INT fixed 2000
-controller.quorum.retry.backoff.ms INT fixed 20
+controller.quorum.election.backoff.max.ms INT fixed 1000 0..
+controller.quorum.election.timeout.ms INT fixed 1000 0..
+controller.quorum.fetch.max.bytes INT fixed 1048576 1..
+controller.quorum.fetch.snapshot.max.bytes INT fixed 1048576 1..
+controller.quorum.fetch.timeout.ms INT fixed 2000 0..
+controller.quorum.request.timeout.ms INT fixed 2000 0..
+controller.quorum.retry.backoff.ms INT fixed 20 0..
 controller.quorum.voters LIST fixed ""
 controller.socket.timeout.ms INT fixed 30000
 initial.broker.registration.timeout.ms INT fixed 60000
 inter.broker.listener.name STRING fixed
 listener.security.protocol.map STRING dynamic PLAINTEXT:PLAINTEXT
 metadata.log.dir STRING fixed
-metadata.log.max.record.bytes.between.snapshots LONG fixed 20971520
-metadata.log.max.snapshot.interval.ms LONG fixed 3600000
-metadata.log.segment.bytes INT fixed 1073741824
+metadata.log.max.record.bytes.between.snapshots LONG fixed 20971520 1..
+metadata.log.max.snapshot.interval.ms LONG fixed 3600000 0..
+metadata.log.segment.bytes INT fixed 1073741824 8388608..
 metadata.log.segment.ms LONG fixed 604800000
-metadata.max.idle.interval.ms INT fixed 500
+metadata.max.idle.interval.ms INT fixed 500 0..
 metadata.max.retention.bytes LONG fixed 104857600
 metadata.max.retention.ms LONG fixed 604800000
 process.roles LIST fixed broker,controller
@@ -94,75 +97,75 @@ process.roles LIST fixed broker,controller
     (
         "share groups are not served",
         """
-group.share.assignment.interval.ms INT dynamic 1000
+group.share.assignment.interval.ms INT dynamic 1000 0..
 group.share.assignors LIST fixed simple
-group.share.delivery.count.limit INT fixed 5
-group.share.heartbeat.interval.ms INT fixed 5000
-group.share.max.assignment.interval.ms INT fixed 15000
-group.share.max.delivery.count.limit INT fixed 10
-group.share.max.heartbeat.interval.ms INT fixed 15000
-group.share.max.partition.max.record.locks INT fixed 4000
-group.share.max.record.lock.duration.ms INT fixed 60000
-group.share.max.session.timeout.ms INT fixed 60000
-group.share.max.share.sessions INT fixed 2000
-group.share.max.size INT fixed 200
-group.share.min.assignment.interval.ms INT fixed 0
-group.share.min.delivery.count.limit INT fixed 2
-group.share.min.heartbeat.interval.ms INT fixed 5000
-group.share.min.partition.max.record.locks INT fixed 100
-group.share.min.record.lock.duration.ms INT fixed 15000
-group.share.min.session.timeout.ms INT fixed 45000
-group.share.partition.max.record.locks INT fixed 2000
-group.share.record.lock.duration.ms INT fixed 30000
-group.share.session.timeout.ms INT fixed 45000
-share.coordinator.append.linger.ms INT fixed -1
-share.coordinator.cached.buffer.max.bytes INT dynamic 1048588
-share.coordinator.load.buffer.size INT fixed 5242880
-share.coordinator.snapshot.update.records.per.snapshot INT fixed 500
+group.share.delivery.count.limit INT fixed 5 2..10
+group.share.heartbeat.interval.ms INT fixed 5000 1..
+group.share.max.assignment.interval.ms INT fixed 15000 0..
+group.share.max.delivery.count.limit INT fixed 10 5..25
+group.share.max.heartbeat.interval.ms INT fixed 15000 1..
+group.share.max.partition.max.record.locks INT fixed 4000 2000..10000
+group.share.max.record.lock.duration.ms INT fixed 60000 30000..3600000
+group.share.max.session.timeout.ms INT fixed 60000 1..
+group.share.max.share.sessions INT fixed 2000 1..
+group.share.max.size INT fixed 200 1..1000
+group.share.min.assignment.interval.ms INT fixed 0 0..
+group.share.min.delivery.count.limit INT fixed 2 2..5
+group.share.min.heartbeat.interval.ms INT fixed 5000 1..
+group.share.min.partition.max.record.locks INT fixed 100 100..2000
+group.share.min.record.lock.duration.ms INT fixed 15000 1000..30000
+group.share.min.session.timeout.ms INT fixed 45000 1..
+group.share.partition.max.record.locks INT fixed 2000 100..10000
+group.share.record.lock.duration.ms INT fixed 30000 1000..3600000
+group.share.session.timeout.ms INT fixed 45000 1..
+share.coordinator.append.linger.ms INT fixed -1 -1..
+share.coordinator.cached.buffer.max.bytes INT dynamic 1048588 524288..
+share.coordinator.load.buffer.size INT fixed 5242880 1..
+share.coordinator.snapshot.update.records.per.snapshot INT fixed 500 0..500
 share.coordinator.state.topic.compression.codec INT fixed 0
-share.coordinator.state.topic.min.isr SHORT fixed 2
-share.coordinator.state.topic.num.partitions INT fixed 50
-share.coordinator.state.topic.replication.factor SHORT fixed 3
-share.coordinator.state.topic.segment.bytes INT fixed 104857600
-share.coordinator.threads INT fixed 1
-share.coordinator.write.timeout.ms INT fixed 5000
+share.coordinator.state.topic.min.isr SHORT fixed 2 1..
+share.coordinator.state.topic.num.partitions INT fixed 50 1..
+share.coordinator.state.topic.replication.factor SHORT fixed 3 1..
+share.coordinator.state.topic.segment.bytes INT fixed 104857600 1..
+share.coordinator.threads INT fixed 1 1..
+share.coordinator.write.timeout.ms INT fixed 5000 1..
 share.fetch.purgatory.purge.interval.requests INT fixed 1000
         """,
     ),
     (
         "the streams group protocol is not served",
         """
-group.streams.assignment.interval.ms INT dynamic 1000
-group.streams.heartbeat.interval.ms INT fixed 5000
-group.streams.initial.rebalance.delay.ms INT fixed 3000
-group.streams.max.assignment.interval.ms INT fixed 15000
-group.streams.max.heartbeat.interval.ms INT fixed 15000
-group.streams.max.session.timeout.ms INT fixed 60000
-group.streams.max.size INT fixed 2147483647
-group.streams.max.standby.replicas INT fixed 2
-group.streams.min.assignment.interval.ms INT fixed 0
-group.streams.min.heartbeat.interval.ms INT fixed 5000
-group.streams.min.session.timeout.ms INT fixed 45000
-group.streams.num.standby.replicas INT fixed 0
-group.streams.session.timeout.ms INT fixed 45000
+group.streams.assignment.interval.ms INT dynamic 1000 0..
+group.streams.heartbeat.interval.ms INT fixed 5000 1..
+group.streams.initial.rebalance.delay.ms INT fixed 3000 0..
+group.streams.max.assignment.interval.ms INT fixed 15000 0..
+group.streams.max.heartbeat.interval.ms INT fixed 15000 1..
+group.streams.max.session.timeout.ms INT fixed 60000 1..
+group.streams.max.size INT fixed 2147483647 1..
+group.streams.max.standby.replicas INT fixed 2 0..
+group.streams.min.assignment.interval.ms INT fixed 0 0..
+group.streams.min.heartbeat.interval.ms INT fixed 5000 1..
+group.streams.min.session.timeout.ms INT fixed 45000 1..
+group.streams.num.standby.replicas INT fixed 0 0..
+group.streams.session.timeout.ms INT fixed 45000 1..
         """,
     ),
     (
         "the broker sizes this by itself, or the group protocol that it belongs to is not served",
         """
-group.coordinator.append.linger.ms INT fixed -1
-group.coordinator.background.threads INT fixed 2
-group.coordinator.cached.buffer.max.bytes INT dynamic 1048588
+group.coordinator.append.linger.ms INT fixed -1 -1..
+group.coordinator.background.threads INT fixed 2 1..
+group.coordinator.cached.buffer.max.bytes INT dynamic 1048588 524288..
 group.coordinator.rebalance.protocols LIST fixed classic,consumer,streams
-group.coordinator.threads INT fixed 4
+group.coordinator.threads INT fixed 4 1..
         """,
     ),
     (
         "transactions do not use it",
         """
-add.partitions.to.txn.retry.backoff.ms INT fixed 20
-transaction.state.log.min.isr INT fixed 2
-transaction.state.log.replication.factor SHORT fixed 3
+add.partitions.to.txn.retry.backoff.ms INT fixed 20 1..
+transaction.state.log.min.isr INT fixed 2 1..
+transaction.state.log.replication.factor SHORT fixed 3 1..
 transaction.two.phase.commit.enable BOOLEAN fixed false
         """,
     ),
@@ -170,32 +173,32 @@ transaction.two.phase.commit.enable BOOLEAN fixed false
         "compaction does not use it",
         """
 log.cleaner.io.buffer.load.factor DOUBLE dynamic 0.9
-log.cleaner.io.buffer.size INT dynamic 524288
+log.cleaner.io.buffer.size INT dynamic 524288 0..
         """,
     ),
     (
         "there is one node, whose partitions stay where they are",
         """
-alter.log.dirs.replication.quota.window.num INT fixed 11
-alter.log.dirs.replication.quota.window.size.seconds INT fixed 1
+alter.log.dirs.replication.quota.window.num INT fixed 11 1..
+alter.log.dirs.replication.quota.window.size.seconds INT fixed 1 1..
 auto.leader.rebalance.enable BOOLEAN fixed true
 cordoned.log.dirs LIST dynamic ""
-leader.imbalance.check.interval.seconds LONG fixed 300
+leader.imbalance.check.interval.seconds LONG fixed 300 1..
 log.dir LIST fixed /tmp/kafka-logs
-log.dir.failure.timeout.ms LONG fixed 30000
+log.dir.failure.timeout.ms LONG fixed 30000 1..
 num.replica.alter.log.dirs.threads INT fixed
-num.replica.fetchers INT dynamic 1
-replica.fetch.backoff.ms INT fixed 1000
-replica.fetch.max.bytes INT fixed 1048576
+num.replica.fetchers INT dynamic 1 1..
+replica.fetch.backoff.ms INT fixed 1000 0..
+replica.fetch.max.bytes INT fixed 1048576 0..
 replica.fetch.min.bytes INT fixed 1
-replica.fetch.response.max.bytes INT fixed 10485760
+replica.fetch.response.max.bytes INT fixed 10485760 0..
 replica.fetch.wait.max.ms INT fixed 500
 replica.high.watermark.checkpoint.interval.ms LONG fixed 5000
 replica.lag.time.max.ms LONG fixed 30000
 replica.socket.receive.buffer.bytes INT fixed 65536
 replica.socket.timeout.ms INT fixed 30000
-replication.quota.window.num INT fixed 11
-replication.quota.window.size.seconds INT fixed 1
+replication.quota.window.num INT fixed 11 1..
+replication.quota.window.size.seconds INT fixed 1 1..
 request.timeout.ms INT fixed 30000
 socket.connection.setup.timeout.max.ms LONG fixed 30000
 socket.connection.setup.timeout.ms LONG fixed 10000
@@ -204,26 +207,26 @@ socket.connection.setup.timeout.ms LONG fixed 10000
     (
         "connections are bounded together, by max.connections",
         """
-max.connection.creation.rate INT dynamic 2147483647
-max.connections.per.ip INT dynamic 2147483647
+max.connection.creation.rate INT dynamic 2147483647 0..
+max.connections.per.ip INT dynamic 2147483647 0..
 max.connections.per.ip.overrides STRING dynamic ""
         """,
     ),
     (
         "the broker sizes its threads, queues and buffers by itself",
         """
-background.threads INT dynamic 10
+background.threads INT dynamic 10 1..
 delete.records.purgatory.purge.interval.requests INT fixed 1
 fetch.purgatory.purge.interval.requests INT fixed 1000
-log.flush.offset.checkpoint.interval.ms INT fixed 60000
-log.flush.start.offset.checkpoint.interval.ms INT fixed 60000
-num.io.threads INT dynamic 8
-num.network.threads INT dynamic 3
-num.recovery.threads.per.data.dir INT dynamic 2
+log.flush.offset.checkpoint.interval.ms INT fixed 60000 0..
+log.flush.start.offset.checkpoint.interval.ms INT fixed 60000 0..
+num.io.threads INT dynamic 8 1..
+num.network.threads INT dynamic 3 1..
+num.recovery.threads.per.data.dir INT dynamic 2 1..
 producer.purgatory.purge.interval.requests INT fixed 1000
 queued.max.request.bytes LONG fixed -1
-queued.max.requests INT fixed 500
-socket.listen.backlog.size INT fixed 50
+queued.max.requests INT fixed 500 1..
+socket.listen.backlog.size INT fixed 50 1..
 socket.receive.buffer.bytes INT fixed 102400
 socket.send.buffer.bytes INT fixed 102400
         """,
@@ -331,21 +334,28 @@ replica.selector.class STRING fixed
 )
 
 
-def _rows(text: str) -> Iterator[tuple[str, Type, Mode, str | None]]:
+def _rows(text: str) -> Iterator[tuple[str, Type, Mode, str | None, Check | None]]:
     for line in text.strip().splitlines():
-        name, kind, mode, *default = line.split()
-        yield name, Type[kind], Mode.CLUSTER if mode == "dynamic" else Mode.READ_ONLY, default[0].replace('""', "") if default else None
+        name, kind, mode, *more = line.split()
+        check = _bounds(more.pop()) if more and ".." in more[-1] else None
+        default = more[0].replace('""', "") if more else None
+        yield name, Type[kind], Mode.CLUSTER if mode == "dynamic" else Mode.READ_ONLY, default, check
+
+
+def _bounds(text: str) -> Check:
+    low, _, high = text.partition("..")
+    return between(int(low), int(high)) if high else at_least(int(low))
 
 
 def _kept() -> Iterator[Key]:
     for why, text in _KEPT:
-        for name, kind, mode, default in _rows(text):
-            yield Key(name, kind, default, f"Kept and shown; without effect: {why}.", mode=mode, without_effect=True)
+        for name, kind, mode, default, check in _rows(text):
+            yield Key(name, kind, default, f"Kept and shown; without effect: {why}.", check, mode=mode, without_effect=True)
 
 
 def _refused() -> Iterator[Key]:
     for why, text in _REFUSED:
-        for name, kind, mode, default in _rows(text):
+        for name, kind, mode, default, _ in _rows(text):
             doc = f"Only its default can be set: {why}."
             yield Key(name, kind, default, doc, _only(default, why), mode=mode, without_effect=True)
 

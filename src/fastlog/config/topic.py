@@ -288,12 +288,24 @@ _KEYS: Final = (
 TOPIC_KEYS: Final[dict[str, Key]] = {key.name: key for key in _KEYS}
 
 
+_JUDGED: Final = """
+segment.bytes segment.ms segment.jitter.ms segment.index.bytes flush.messages flush.ms retention.bytes retention.ms max.message.bytes
+index.interval.bytes delete.retention.ms min.compaction.lag.ms max.compaction.lag.ms file.delete.delay.ms min.cleanable.dirty.ratio
+cleanup.policy unclean.leader.election.enable min.insync.replicas compression.type compression.gzip.level compression.lz4.level
+compression.zstd.level preallocate message.timestamp.type message.timestamp.before.max.ms message.timestamp.after.max.ms
+leader.replication.throttled.replicas follower.replication.throttled.replicas remote.storage.enable local.retention.ms
+local.retention.bytes remote.log.copy.disable remote.log.delete.on.disable
+"""
+_RANK: Final = {name: rank for rank, name in enumerate(_JUDGED.split())}
+"""Of several values that are wrong, Kafka names the one that comes first in this order, that of its own definitions."""
+
+
 def check_topic_config(values: dict[str, str]) -> None:
     """All that a topic sets, together. Raises ConfigError."""
     for name in values:
         if name not in TOPIC_KEYS:
             raise ConfigError(f"Unknown topic config name: {name}")
-    parsed = {name: TOPIC_KEYS[name].parse(text) for name, text in values.items()}
+    parsed = {name: TOPIC_KEYS[name].parse(values[name]) for name in sorted(values, key=lambda name: _RANK.get(name, len(_RANK)))}
     low, high = parsed.get("min.compaction.lag.ms", 0), parsed.get("max.compaction.lag.ms", INT64_MAX)
     if low > high:
         raise ConfigError(f"conflict topic config setting min.compaction.lag.ms ({low}) > max.compaction.lag.ms ({high})")

@@ -95,6 +95,11 @@ cdef enum:
 cdef int16_t batch_check_quick(uint8_t *p, size_t n, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len,
                                BatchInfo *out, const char **why) noexcept nogil
 
+# Of a batch that batch_check refused: the positions of the records for whose key or timestamp it did, at most at_max; how many they
+# are. None of what is decompressed beyond 256 KiB.
+cdef int32_t batch_refused(const uint8_t *p, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len, int32_t *at,
+                           int32_t at_max) noexcept nogil
+
 # Whether the topic asks for another codec than the batch has. Control batches stay as they are.
 cdef inline bint batch_needs_recode(const BatchInfo *info, const BatchRules *rules) noexcept nogil:
     return rules.codec != CODEC_PRODUCER and (info.attributes & ATTR_CODEC) != rules.codec and not info.attributes & ATTR_CONTROL

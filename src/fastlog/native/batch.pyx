@@ -290,15 +290,18 @@ cdef inline bint timestamp_refused(int64_t timestamp, const BatchInfo *info, con
     return info.attributes & ATTR_LOG_APPEND_TIME   # that is for the broker to say
 
 
-cdef int16_t walk(Source *s, const BatchInfo *info, const BatchRules *rules, int64_t now_ms, int64_t *max_timestamp,
-                  const char **why) noexcept nogil:
-    """Reads all records. A broken one ends it; refused keys and timestamps are told only when the whole batch could be read."""
+cdef int16_t walk(Source *s, const BatchInfo *info, const BatchRules *rules, int64_t now_ms, int64_t *max_timestamp, int32_t *refused,
+                  int32_t refused_max, int32_t *n_refused, const char **why) noexcept nogil:
+    """Reads all records. A broken one ends it; refused keys and timestamps are told only when the whole batch could be read.
+    `refused`: room for the positions of up to `refused_max` of them."""
     cdef Record record
     cdef int64_t timestamp = info.max_timestamp
     cdef bint appended = (info.attributes & ATTR_LOG_APPEND_TIME) != 0
     cdef bint keyless = False, untimely = False
     cdef int32_t i
+    cdef bint wrong
     max_timestamp[0] = NO_TIMESTAMP
+    n_refused[0] = 0
     for i in range(info.count):
         if not read_record(s, &record):
             if s.inflate != NULL and s.status < 0:
@@ -313,10 +316,14 @@ cdef int16_t walk(Source *s, const BatchInfo *info, const BatchRules *rules, int
             timestamp = <int64_t> (<uint64_t> info.base_timestamp + <uint64_t> record.timestamp_delta)
         if timestamp > max_timestamp[0]:
             max_timestamp[0] = timestamp
+        wrong = False
         if rules.keys_required and not record.has_key:
-            keyless = True
+            keyless = wrong = True
         elif timestamp_refused(timestamp, info, rules, now_ms):
-            untimely = True
+            untimely = wrong = True
+        if wrong and n_refused[0] < refused_max:
+            refused[n_refused[0]] = i
+            n_refused[0] += 1
     if s.p != s.end or next_piece(s):
         why[0] = b"there is more in the batch than its record count says"
         return INVALID_RECORD
@@ -398,6 +405,7 @@ cdef int16_t check_within(uint8_t *p, size_t n, const BatchRules *rules, int64_t
     cdef Source source
     cdef FlInflate inflate
     cdef int64_t max_timestamp
+    cdef int32_t n_refused
     cdef int16_t error
     why[0] = NULL
     FL_ASSERT(scratch_len >= BATCH_SCRATCH)
@@ -413,7 +421,7 @@ cdef int16_t check_within(uint8_t *p, size_t n, const BatchRules *rules, int64_t
         if error:
             why[0] = codec_why(error)
             return error
-        error = walk(&source, out, rules, now_ms, &max_timestamp, why)
+        error = walk(&source, out, rules, now_ms, &max_timestamp, NULL, 0, &n_refused, why)
         close_records(&source)
         if error:
             return error
@@ -424,6 +432,23 @@ cdef int16_t check_within(uint8_t *p, size_t n, const BatchRules *rules, int64_t
             return INVALID_TIMESTAMP
     set_max_timestamp(p, out, rules.log_append_time, now_ms if rules.log_append_time else max_timestamp)
     return NONE
+
+
+cdef int32_t batch_refused(const uint8_t *p, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len, int32_t *at,
+                           int32_t at_max) noexcept nogil:
+    cdef Source source
+    cdef FlInflate inflate
+    cdef BatchInfo info
+    cdef int64_t max_timestamp
+    cdef int32_t n = 0
+    cdef const char *why = NULL
+    FL_ASSERT(scratch_len >= BATCH_SCRATCH)
+    read_header(p, &info)
+    if (rules.look_inside or rules.keys_required) and \
+            open_records(&source, &inflate, p, &info, scratch, scratch_len, QUICK_INFLATE_MAX) == NONE:
+        walk(&source, &info, rules, now_ms, &max_timestamp, at, at_max, &n, &why)
+        close_records(&source)
+    return n
 
 
 cdef int16_t batch_check(uint8_t *p, size_t n, const BatchRules *rules, int64_t now_ms, void *scratch, size_t scratch_len,

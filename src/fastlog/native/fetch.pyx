@@ -1,10 +1,10 @@
 """See fetch.pxd."""
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from fastlog.native.buf cimport buf_drop
-from fastlog.native.bytes cimport Reader, read_i32, read_i64, read_i8, reader_take
+from fastlog.native.bytes cimport Reader, read_i32, read_i64, read_i8, read_uvarint, reader_init, reader_take
 from fastlog.native.conn cimport conn_close, request_ready
 from fastlog.native.fetchanswer cimport fetch_answer, fetch_answer_error, fetch_finish, fetch_release, fetch_unpin, fetch_work_free
 from fastlog.native.fetchread cimport fetch_read_start, fetch_reads_free, fetch_reads_release
@@ -13,8 +13,8 @@ from fastlog.native.fetchwork cimport FETCH_PARKED, FETCH_READING, FETCH_SENDING
 from fastlog.native.log cimport Positions, StoreStats, position_get, store_stats
 from fastlog.native.net cimport Request, Shard, counter_add
 from fastlog.native.quota cimport QUOTA_FETCH, quota_on, quota_window
-from fastlog.native.session cimport FETCH_SLAB, FetchPart, Session, fetch_part_free, fetch_part_new, session_add, session_end, \
-    session_find, session_new, session_part, session_remove, sessions_free
+from fastlog.native.session cimport FETCH_SLAB, FetchPart, Session, fetch_part_free, fetch_part_new, fetch_parts_once, session_add, \
+    session_end, session_find, session_new, session_part, session_remove, sessions_free
 from fastlog.native.slab cimport slab_free, slab_get
 from fastlog.native.table cimport Topic, table_by_id, table_by_name
 from fastlog.native.wire cimport wire_count, wire_skip_tags, wire_string
@@ -25,6 +25,7 @@ cdef extern from "check.h" nogil:
 cdef enum:
     OFFSET_OUT_OF_RANGE = 1
     UNKNOWN_TOPIC_OR_PARTITION = 3
+    NOT_LEADER_OR_FOLLOWER = 6
     KAFKA_STORAGE_ERROR = 56
     SESSION_ID_NOT_FOUND = 70
     INVALID_SESSION_EPOCH = 71
@@ -62,7 +63,7 @@ cdef void fetch_start(Request *r) noexcept nogil:
     r.abort = abort
     r.unpin = fetch_unpin
     if r.version < 15:
-        read_i32(b)                 # replica id
+        work.replica = read_i32(b) >= 0
     max_wait = read_i32(b)
     work.min_bytes = read_i32(b)
     work.budget = read_i32(b)
@@ -85,6 +86,8 @@ cdef void fetch_start(Request *r) noexcept nogil:
         b.bad = True
     if error == 0 and r.version >= 7 and not b.bad:
         decode_forgotten(work, b, flexible)
+    if error == 0 and r.version >= 15 and not b.bad:
+        decode_replica(work, b)
     if b.bad:
         snprintf(text, sizeof(text), "a Fetch request (version %d) that can't be read", <int> r.version)
         fetch_finish(work)
@@ -93,9 +96,6 @@ cdef void fetch_start(Request *r) noexcept nogil:
     if error:
         fetch_answer_error(work, error)
         return
-    if work.session != NULL and not work.incremental and work.session.first == NULL:
-        session_end(shard, work.session)
-        work.session = NULL
     if work.session != NULL:
         work.session.busy = True
     if (work.by_id or work.session != NULL) and not work.quota:
@@ -103,7 +103,7 @@ cdef void fetch_start(Request *r) noexcept nogil:
         buf_drop(&shard.bufs, r.frame)
         r.frame = NULL
     if first_part(work) == NULL:
-        if work.session != NULL:
+        if work.session != NULL and work.incremental:
             end_session(work)
         work.wait = False
     look(work)
@@ -135,7 +135,7 @@ cdef int16_t find_session(FetchWork *work, int32_t id, int32_t epoch) noexcept n
 
 
 cdef void end_session(FetchWork *work) noexcept nogil:
-    """A session without partitions is none."""
+    """A session that has no partitions left is none."""
     session_end(work.shard, work.session)
     work.session.busy = False
     session_end(work.shard, work.session)
@@ -149,7 +149,9 @@ cdef bint decode_topics(FetchWork *work, Reader *b, bint flexible, int16_t versi
     cdef int32_t name_length
     cdef FetchPart wanted
     cdef FetchPart *part
+    cdef bint twice                 # some partition may be there twice
     topics = wire_count(b, flexible)
+    twice = topics > 1
     for _t in range(topics):
         name = NULL
         name_length = -1
@@ -195,6 +197,7 @@ cdef bint decode_topics(FetchWork *work, Reader *b, bint flexible, int16_t versi
                 else:
                     if work.last != NULL:
                         work.last.next = part
+                        twice = twice or work.last.index >= part.index
                     else:
                         work.first = part
                     work.last = part
@@ -204,7 +207,10 @@ cdef bint decode_topics(FetchWork *work, Reader *b, bint flexible, int16_t versi
         wire_skip_tags(b, flexible)
         if b.bad:
             return False
-    return not b.bad
+    if b.bad or not twice or work.first == NULL:
+        return not b.bad
+    work.last = fetch_parts_once(shard, work.first)
+    return work.last != NULL
 
 
 cdef void decode_forgotten(FetchWork *work, Reader *b, bint flexible) noexcept nogil:
@@ -234,6 +240,23 @@ cdef void decode_forgotten(FetchWork *work, Reader *b, bint flexible) noexcept n
         wire_skip_tags(b, flexible)
 
 
+cdef void decode_replica(FetchWork *work, Reader *b) noexcept nogil:
+    """From version 15 on a replica says so in a tagged field (KIP-903)."""
+    cdef int32_t length = 0
+    cdef uint32_t n, tag, size, _i
+    cdef Reader state
+    wire_string(b, True, &length)   # rack: there is one
+    n = read_uvarint(b)
+    for _i in range(n):
+        tag = read_uvarint(b)
+        size = read_uvarint(b)
+        reader_init(&state, reader_take(b, size), size)
+        if b.bad:
+            return
+        if tag == 1:
+            work.replica = read_i32(&state) >= 0
+
+
 # ---- the pass over the partitions ----------------------------------------------------------------------------------------------
 
 cdef void find(FetchWork *work, FetchPart *p) noexcept nogil:
@@ -245,11 +268,12 @@ cdef void find(FetchWork *work, FetchPart *p) noexcept nogil:
     topic = table_by_id(&shard.table, p.topic_id) if p.by_id else table_by_name(&shard.table, p.name, p.name_length)
     p.table_version = shard.table.version
     p.part = NULL
-    if topic == NULL:
-        p.unknown = UNKNOWN_TOPIC_ID if p.by_id else UNKNOWN_TOPIC_OR_PARTITION
+    if topic == NULL:  # one that was there until now is not an id that nobody ever had
+        p.unknown = UNKNOWN_TOPIC_ID if p.by_id and not p.was_found else UNKNOWN_TOPIC_OR_PARTITION
     elif p.index < 0 or p.index >= topic.n:
         p.unknown = UNKNOWN_TOPIC_OR_PARTITION
     else:
+        p.was_found = True
         p.part = topic.parts[p.index]
         p.unknown = KAFKA_STORAGE_ERROR     # where it could not be opened
 
@@ -282,6 +306,8 @@ cdef void look(FetchWork *work) noexcept nogil:
             p.error = <int16_t> position_get(&at.offline)
             if p.error == 0 and p.leader_epoch >= 0 and p.leader_epoch != epoch:
                 p.error = FENCED_LEADER_EPOCH if p.leader_epoch < epoch else UNKNOWN_LEADER_EPOCH
+            if p.error == 0 and work.replica:
+                p.error = NOT_LEADER_OR_FOLLOWER    # there are no other brokers that could follow
             if p.error == 0 and (p.offset < p.log_start or p.offset > end):
                 p.error = OFFSET_OUT_OF_RANGE
             if p.error == 0:

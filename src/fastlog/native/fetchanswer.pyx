@@ -13,6 +13,10 @@ from fastlog.native.session cimport FetchPart, Session, fetch_part_free, session
 from fastlog.native.slab cimport slab_put
 from fastlog.native.wire cimport wire_put_length, wire_put_string, wire_put_tags
 
+cdef enum:
+    UNKNOWN_TOPIC_OR_PARTITION = 3
+    UNKNOWN_TOPIC_ID = 100
+
 
 cdef inline bint told(FetchWork *work, const FetchPart *p) noexcept nogil:
     """Whether the response names this partition."""
@@ -139,10 +143,12 @@ cdef void put_part(Writer *w, FetchWork *work, const FetchPart *p, const FetchRe
     write_i64(w, p.last_stable)
     if version >= 5:
         write_i64(w, p.log_start)
-    if not work.committed:
-        wire_put_length(w, flexible, -1)        # aborted transactions
+    if p.error == UNKNOWN_TOPIC_OR_PARTITION or p.error == UNKNOWN_TOPIC_ID:
+        wire_put_length(w, flexible, 0)         # aborted transactions
+    elif p.error or not work.committed or ((rd == NULL or rd.bytes == 0) and p.visible > p.offset):
+        wire_put_length(w, flexible, -1)        # nor where there is a batch that did not fit, as Kafka
     else:
-        n = rd.aborted.n if rd != NULL and p.error == 0 else 0
+        n = rd.aborted.n if rd != NULL else 0
         wire_put_length(w, flexible, n)
         for i in range(n):
             write_i64(w, rd.aborted.at[i].producer_id)

@@ -56,6 +56,7 @@ cdef struct FetchWork:
     int32_t outstanding             # reads, watches and releases with other shards, reads with the store
     uint8_t phase
     bint committed
+    bint replica                    # asked as a broker that follows
     bint wait
     bint failed                     # some partition has an error: answer at once
     bint aborted

@@ -1,6 +1,8 @@
 """See offsets.pxd."""
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
 from fastlog.native.bytes cimport Reader, Writer, read_i32, read_i64, read_i8, write_i16, write_i32, write_i64, writer_init, writer_used
 from fastlog.native.conn cimport conn_close, request_ready, response_plain, response_room
@@ -14,6 +16,7 @@ from fastlog.native.wire cimport wire_count, wire_put_length, wire_put_string, w
 cdef enum:
     UNKNOWN_TOPIC_OR_PARTITION = 3
     UNSUPPORTED_VERSION = 35
+    INVALID_REQUEST = 42
     KAFKA_STORAGE_ERROR = 56
     FENCED_LEADER_EPOCH = 74
     UNKNOWN_LEADER_EPOCH = 75
@@ -45,6 +48,7 @@ cdef struct Work:
     Part *first
     Part *last
     int32_t n_topics
+    int32_t n_parts
     int32_t pending
     bint committed
 
@@ -79,6 +83,8 @@ cdef void offsets_start(Request *r) noexcept nogil:
         conn_close(r.conn, text, True)
         request_ready(r)
         return
+    if work.n_parts > 1:
+        refuse_doubles(work)
     submit(work)
 
 
@@ -109,6 +115,7 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
             head = part
             work.n_topics += 1
         head.n_in_topic += 1
+        work.n_parts += 1
         part.work = work
         part.home = shard
         part.name = name
@@ -121,7 +128,9 @@ cdef void decode_topic(Request *r, Work *work, Reader *b, bint flexible) noexcep
         wire_skip_tags(b, flexible)
         if b.bad:
             return
-        if topic == NULL or part.index < 0 or part.index >= topic.n:
+        if not known(part.query.timestamp, r.version):
+            part.query.error = UNSUPPORTED_VERSION
+        elif topic == NULL or part.index < 0 or part.index >= topic.n:
             part.query.error = UNKNOWN_TOPIC_OR_PARTITION
         elif topic.parts[part.index] == NULL:
             part.query.error = KAFKA_STORAGE_ERROR
@@ -146,14 +155,69 @@ cdef void decide(Request *r, Part *part) noexcept nogil:
     part.leader_epoch = <int32_t> epoch
     if asked == LATEST:
         part.query.offset = position_get(&p.at.last_stable) if part.work.committed else position_get(&p.at.high_watermark)
-    elif asked == EARLIEST or (asked == EARLIEST_LOCAL and r.version >= 8):
+    elif asked == EARLIEST or asked == EARLIEST_LOCAL:
         part.query.offset = position_get(&p.at.log_start)
-    elif (asked == LATEST_TIERED and r.version >= 9) or (asked == EARLIEST_PENDING_UPLOAD and r.version >= 11):
+    elif asked == LATEST_TIERED or asked == EARLIEST_PENDING_UPLOAD:
         part.leader_epoch = -1      # nothing is tiered here
-    elif asked >= 0 or (asked == MAX_TIMESTAMP and r.version >= 7):
-        part.search = True
     else:
-        part.query.error = UNSUPPORTED_VERSION
+        part.search = True
+
+
+cdef inline bint known(int64_t asked, int16_t version) noexcept nogil:
+    """Whether the version knows what a time below zero stands for."""
+    if asked >= EARLIEST:
+        return True
+    if asked == MAX_TIMESTAMP:
+        return version >= 7
+    if asked == EARLIEST_LOCAL:
+        return version >= 8
+    if asked == LATEST_TIERED:
+        return version >= 9
+    return asked == EARLIEST_PENDING_UPLOAD and version >= 11
+
+
+cdef void refuse_doubles(Work *work) noexcept nogil:
+    """A partition that is named twice is answered once, as an error."""
+    cdef Shard *shard = work.request.shard
+    cdef uint32_t mask = 15, hash = 0, at
+    cdef int32_t i
+    cdef Part **seen
+    cdef Part *part = work.first
+    cdef Part *before = NULL
+    cdef Part *head = NULL
+    cdef Part *following
+    while mask < <uint32_t> work.n_parts * 2:
+        mask = mask * 2 + 1
+    seen = <Part **> calloc(mask + 1, sizeof(Part *))
+    while part != NULL and seen != NULL:
+        following = part.next
+        if part.n_in_topic:
+            head = part
+            hash = 2166136261
+            for i in range(part.name_length):
+                hash = (hash ^ part.name[i]) * 16777619
+        at = (((hash ^ <uint32_t> part.index) * <uint32_t> 2654435761) >> 8) & mask
+        while seen[at] != NULL and not same(seen[at], part):
+            at = (at + 1) & mask
+        if seen[at] == NULL:
+            seen[at] = part
+            before = part
+        else:
+            seen[at].query.error = INVALID_REQUEST
+            seen[at].search = False
+            head.n_in_topic -= 1
+            if head.n_in_topic == 0:
+                work.n_topics -= 1
+            elif head == part:
+                following.n_in_topic = head.n_in_topic
+            before.next = following
+            free_part(shard, part)
+        part = following
+    free(seen)
+
+
+cdef inline bint same(const Part *a, const Part *b) noexcept nogil:
+    return a.index == b.index and a.name_length == b.name_length and memcmp(a.name, b.name, a.name_length) == 0
 
 
 cdef void submit(Work *work) noexcept nogil:
@@ -211,15 +275,19 @@ cdef void one_done(Work *work) noexcept nogil:
         answer(work)
 
 
+cdef void free_part(Shard *shard, Part *part) noexcept nogil:
+    if part.query.part != NULL:
+        part.query.part.users[shard.index] -= 1
+    slab_put(&shard.offsets_free, &shard.offsets_free_n, part)
+
+
 cdef void drop(Work *work) noexcept nogil:
     cdef Shard *shard = work.request.shard
     cdef Part *part = work.first
     cdef Part *following
     while part != NULL:
         following = part.next
-        if part.query.part != NULL:
-            part.query.part.users[shard.index] -= 1
-        slab_put(&shard.offsets_free, &shard.offsets_free_n, part)
+        free_part(shard, part)
         part = following
     slab_put(&shard.offsets_free, &shard.offsets_free_n, work)
 

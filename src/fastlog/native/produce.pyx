@@ -5,12 +5,12 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, strlen
 
 from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, BATCH_SCRATCH, BATCH_UNDECIDED, CODEC_ZSTD, PEEK_OK, BatchInfo, \
-    batch_check, batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode
+    batch_check, batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode, batch_refused
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
 from fastlog.native.command cimport TxnCheck, TxnCheckPart, TxnVerdict
 from fastlog.native.conn cimport conn_close, conn_resume, request_count, request_ready, response_plain, response_room
-from fastlog.native.log cimport Append, log_append, log_ask
+from fastlog.native.log cimport Append, log_append, log_ask, position_get
 from fastlog.native.mail cimport mail_send
 from fastlog.native.net cimport MAIL_APPEND, MAIL_APPENDED, MAIL_TXN_ASK, MAIL_TXN_ASKED, MAIL_TXN_CHECK, counter_add
 from fastlog.native.quota cimport QUOTA_PRODUCE, quota_on
@@ -22,6 +22,7 @@ from fastlog.native.work cimport WORK_SOON, Job, work_submit
 cdef enum:                          # Kafka's error codes that are decided here
     CORRUPT_MESSAGE = 2
     UNKNOWN_TOPIC_OR_PARTITION = 3
+    MESSAGE_TOO_LARGE = 10
     NETWORK_EXCEPTION = 13
     COORDINATOR_LOAD_IN_PROGRESS = 14
     COORDINATOR_NOT_AVAILABLE = 15
@@ -29,6 +30,7 @@ cdef enum:                          # Kafka's error codes that are decided here
     INVALID_TOPIC = 17
     NOT_ENOUGH_REPLICAS = 19
     INVALID_REQUIRED_ACKS = 21
+    INVALID_TIMESTAMP = 32
     INVALID_PRODUCER_EPOCH = 47
     INVALID_TXN_STATE = 48
     INVALID_PRODUCER_ID_MAPPING = 49
@@ -40,6 +42,9 @@ cdef enum:                          # Kafka's error codes that are decided here
     PRODUCER_FENCED = 90
     UNKNOWN_TOPIC_ID = 100
     TRANSACTION_ABORTABLE = 120
+
+cdef enum:
+    REFUSED_MAX = 1000              # records of a request that are named as the wrong ones, at most
 
 cdef enum:                          # versions of Produce
     KNOWS_ABORTABLE = 11            # of whoever sent one: it knows TRANSACTION_ABORTABLE
@@ -60,8 +65,11 @@ cdef struct Part:                   # one batch of a request, on its way
     int32_t n_in_topic              # in the first part of a topic: its number of parts; else 0
     uint32_t length
     uint8_t *recoded                # malloc'ed, or NULL
+    int32_t *refused                # malloc'ed positions of the records that are wrong, or NULL
+    int32_t n_refused
     const char *why
     bint slow
+    bint judged                     # one whole batch: what is wrong with it, if anything, lies inside, or in what came before it
 
 cdef struct Work:
     Job job                         # first: a Job is its Work
@@ -69,6 +77,7 @@ cdef struct Work:
     Part *first
     Part *last
     int32_t n_topics
+    int32_t n_refused               # of all parts
     int32_t pending
     int16_t acks
     bint transactional              # some batch is: all of them are of the producer and epoch below
@@ -224,8 +233,10 @@ cdef void check(Work *work) noexcept nogil:
         a = &part.append
         if part.topic != NULL:
             whole = batch_peek(a.data, part.length, &a.info) == PEEK_OK
+            part.judged = whole and part.length == <uint32_t> a.info.size
             if whole and work.request.version < 7 and (a.info.attributes & ATTR_CODEC) == CODEC_ZSTD:
                 a.error = UNSUPPORTED_COMPRESSION_TYPE
+                part.judged = False
                 part.why = b"zstd needs version 7 of Produce or newer (KIP-110)"
             elif whole and batch_is_slow(&a.info, &part.topic.rules):
                 part.slow = True
@@ -236,7 +247,7 @@ cdef void check(Work *work) noexcept nogil:
             if part.slow:
                 slow = True
             else:
-                checked(part)
+                checked(part, shard.scratch)
         part = part.next
     if not slow:
         submit(work)
@@ -247,9 +258,15 @@ cdef void check(Work *work) noexcept nogil:
     work_submit(shard.pool, shard.home, &work.job, WORK_SOON)
 
 
-cdef void checked(Part *part) noexcept nogil:
-    """What validation of the batch alone can't know: the time it is given."""
+cdef void checked(Part *part, void *scratch) noexcept nogil:
+    """What validation of the batch alone can't know: the time it is given. Of one that is refused, which records are to blame."""
     cdef Append *a = &part.append
+    cdef int32_t most = REFUSED_MAX - part.work.n_refused
+    if part.judged and most > 0 and (a.error == INVALID_TIMESTAMP or a.error == INVALID_RECORD):
+        part.refused = <int32_t *> malloc(<size_t> most * sizeof(int32_t))
+        if part.refused != NULL:
+            part.n_refused = batch_refused(a.data, &part.topic.rules, part.work.now_ms, scratch, BATCH_SCRATCH, part.refused, most)
+            part.work.n_refused += part.n_refused
     if a.error == 0 and part.topic.rules.log_append_time:
         a.append_time = part.work.now_ms
     if a.error == 0 and a.info.attributes & ATTR_TRANSACTIONAL:
@@ -280,7 +297,7 @@ cdef void check_slow(Job *job) noexcept nogil:
         elif part.slow:
             a = &part.append
             a.error = batch_check(a.data, part.length, &part.topic.rules, work.now_ms, scratch, BATCH_SCRATCH, &a.info, &part.why)
-            checked(part)
+            checked(part, scratch)
             if a.error == 0 and batch_needs_recode(&a.info, &part.topic.rules):
                 a.error = batch_recode(a.data, part.length, &part.topic.rules, &part.recoded, &length, &info, &part.why)
                 if a.error == 0:
@@ -313,6 +330,7 @@ cdef void refuse(Work *work, int16_t error, const char *why) noexcept nogil:
     cdef Part *part = work.first
     while part != NULL:
         part.append.error = error
+        part.judged = False
         part.why = why
         part = part.next
     append_all(work)
@@ -436,6 +454,7 @@ cdef void verdict(Work *work, const int16_t *errors, int32_t n) noexcept nogil:
             # An answer may have waited for the end of the transaction before, whose marker took the guard away. Where the coordinator
             # adds, epochs see to what guards are for: after the end of this transaction its epoch is too old here.
             part.append.added = part.append.error == 0 and work.request.version >= ADDS_PARTITIONS
+            part.judged = part.append.error == 0
             if part.append.error == INVALID_TXN_STATE:
                 part.why = b"the partition was not added to the transaction"
             elif part.append.error:
@@ -532,9 +551,18 @@ cdef void drop(Work *work) noexcept nogil:
             part.append.part.users[shard.index] -= 1
             topic_drop(part.topic)
         free(part.recoded)
+        free(part.refused)
         slab_put(&shard.produce_free, &shard.produce_free_n, part)
         part = following
     slab_put(&shard.produce_free, &shard.produce_free_n, work)
+
+
+cdef int64_t log_start_beside(const Part *part) noexcept nogil:
+    """Where the partition starts, as Kafka tells it beside an error: when the log itself refused what the batch says."""
+    if not part.judged or part.append.error == CORRUPT_MESSAGE or part.append.error == MESSAGE_TOO_LARGE or \
+            part.append.error == KAFKA_STORAGE_ERROR:
+        return -1
+    return position_get(&part.append.part.at.log_start)
 
 
 cdef void answer(Work *work) noexcept nogil:
@@ -546,7 +574,7 @@ cdef void answer(Work *work) noexcept nogil:
     cdef Writer w
     cdef uint32_t room = 32
     cdef int16_t failed = 0
-    cdef int32_t why_length, in_topic = 0
+    cdef int32_t why_length, in_topic = 0, i
     cdef char text[96]
     while part != NULL:
         room += 56
@@ -556,7 +584,7 @@ cdef void answer(Work *work) noexcept nogil:
             failed = part.append.error
             counter_add(&shard.counters.produce_errors, 1)
             if part.why != NULL:
-                room += <uint32_t> strlen(part.why)
+                room += <uint32_t> strlen(part.why) * (1 + <uint32_t> part.n_refused) + 8 * <uint32_t> part.n_refused
         part = part.next
     if work.acks == 0:
         drop(work)
@@ -586,10 +614,14 @@ cdef void answer(Work *work) noexcept nogil:
         write_i64(&w, a.base_offset if a.error == 0 else -1)
         write_i64(&w, a.append_time if a.error == 0 else -1)
         if r.version >= 5:
-            write_i64(&w, a.log_start if a.error == 0 else -1)
+            write_i64(&w, a.log_start if a.error == 0 else log_start_beside(part))
         if r.version >= 8:
-            wire_put_length(&w, flexible, 0)
             why_length = <int32_t> strlen(part.why) if a.error and part.why != NULL else -1
+            wire_put_length(&w, flexible, part.n_refused)
+            for i in range(part.n_refused):
+                write_i32(&w, part.refused[i])
+                wire_put_string(&w, flexible, part.why, why_length)
+                wire_put_tags(&w, flexible)
             wire_put_string(&w, flexible, part.why, why_length)
         wire_put_tags(&w, flexible)
         in_topic -= 1

@@ -40,6 +40,7 @@ cdef struct FetchPart:
     int16_t unknown                 # the error code that a partition without one gets
     uint8_t watch_state
     bint held                       # counted in part.users
+    bint was_found                  # by its topic, at some time
     # of this request:
     int16_t error
     int64_t high_watermark
@@ -75,4 +76,7 @@ cdef void session_remove(Shard *shard, Session *s, FetchPart *part) noexcept nog
 cdef void session_to_end(Session *s, FetchPart *part) noexcept nogil       # it had data: the others come first next time
 cdef FetchPart *fetch_part_new(Shard *shard) noexcept nogil
 cdef void fetch_part_free(Shard *shard, FetchPart *part) noexcept nogil
+# Of a request without a session: of partitions that are named twice the last counts, in the first one's place, as with a session.
+# The last one of the list; NULL: no memory.
+cdef FetchPart *fetch_parts_once(Shard *shard, FetchPart *first) noexcept nogil
 cdef void sessions_free(Shard *shard) noexcept nogil

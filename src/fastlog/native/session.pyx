@@ -223,6 +223,42 @@ cdef void fetch_part_free(Shard *shard, FetchPart *part) noexcept nogil:
     slab_put(&shard.fetch_free, &shard.fetch_free_n, part)
 
 
+cdef FetchPart *fetch_parts_once(Shard *shard, FetchPart *first) noexcept nogil:
+    cdef uint32_t mask = 15, at
+    cdef uint64_t n = 0
+    cdef FetchPart **seen
+    cdef FetchPart *part = first
+    cdef FetchPart *last = first
+    cdef FetchPart *before
+    while part != NULL:
+        n += 1
+        part = part.next
+    while mask < n * 2:
+        mask = mask * 2 + 1
+    seen = <FetchPart **> calloc(<uint64_t> mask + 1, sizeof(FetchPart *))
+    if seen == NULL:
+        return NULL
+    part = first
+    while part != NULL:
+        at = (hash_of(part) >> 8) & mask
+        before = seen[at]
+        while before != NULL and not same(before, part):
+            before = before.chain
+        if before == NULL:
+            part.chain = seen[at]
+            seen[at] = part
+            last = part
+        else:
+            before.offset = part.offset
+            before.bytes_max = part.bytes_max
+            before.leader_epoch = part.leader_epoch
+            last.next = part.next
+            fetch_part_free(shard, part)
+        part = last.next
+    free(seen)
+    return last
+
+
 cdef void sessions_free(Shard *shard) noexcept nogil:
     cdef Sessions *all = <Sessions *> shard.sessions
     cdef int i

@@ -47,7 +47,7 @@ async def _add(ctx: Context, version: int, transaction: Message) -> list[Message
             client_version = EPOCH_BUMPS if version >= _BATCHED_FIRST else 0
             error = await service.add_partitions(*who, list(errors), client_version=client_version)
             errors = dict.fromkeys(errors, fenced_before(error, version, _FENCED_FIRST))
-    topics: dict[str, list[Message]] = {}
+    topics: dict[str, list[Message]] = {} if missing else {topic["name"]: [] for topic in transaction["topics"]}
     for (name, index), error in errors.items():
         topics.setdefault(name, []).append({"partition_index": index, "partition_error_code": error})
     return [{"name": name, "results_by_partition": partitions} for name, partitions in topics.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from fastlog.broker.describing import topic_configs
 from fastlog.broker.replicas import check_replicas, check_replication_factor
@@ -44,15 +45,16 @@ async def _create(ctx: Context, asked: Message, mutations: Mutations, *, validat
     name = asked["name"]
     try:
         ctx.topics.check_new(name)
-        partitions = _partitions(ctx, asked)
         configs = _configs(asked)
         ctx.topics.check_configs(configs)
+        partitions = _partitions(ctx, asked)
         mutations.take(partitions)
         topic = await ctx.topics.create(name, partitions, configs, validate_only=validate_only)
     except KafkaError as failure:
         return _refused(name, failure)
-    shown = [
-        {key: config[key] for key in ("name", "value", "read_only", "config_source", "is_sensitive")}
+    shown = [  # as it was asked for, where it was
+        {key: config[key] for key in ("name", "read_only", "config_source", "is_sensitive")}
+        | {"value": configs.get(config["name"], config["value"])}
         for config in topic_configs(ctx.configs.layers, configs)
     ]
     answer = {
@@ -63,7 +65,7 @@ async def _create(ctx: Context, asked: Message, mutations: Mutations, *, validat
         "replication_factor": 1,
         "configs": shown,
     }
-    return answer if topic is None else answer | {"topic_id": topic.topic_id}
+    return answer | {"topic_id": uuid4() if topic is None else topic.topic_id}  # of a topic that is only validated too, as Kafka's
 
 
 def _refused(name: str, failure: KafkaError) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""Runs Kafka's tools against a fastlog that it starts, and writes docs/compatibility.md.
+
+What they print is compared with what they printed for Kafka 4.3: on record, or now, for a Kafka that it starts too (`--kafka`).
+Exit status 0: every difference is explained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.compatibility.explained import reasons
+from tests.compatibility.records import Report, load_tools, save_tools
+from tests.compatibility.running import ARGS, SETTLE_S, kafka_for
+from tests.compatibility.tools import printed
+from tests.docs.pages import write
+from tests.support.process import Broker
+
+if TYPE_CHECKING:
+    from tests.compatibility.printed import Printed
+
+SLOW_S = 3.0  # a run of a tool that is named for it
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.compatibility", description=__doc__)
+    parser.add_argument("--kafka", action="store_true", help="run the tools against a Kafka too, and keep what it printed")
+    options = parser.parse_args()
+    classpath = f"{Path(sys.prefix) / 'share/kafka/libs'}/*"
+    report = Report.load()
+    wrong = []
+    with tempfile.TemporaryDirectory(prefix="fastlog-compatibility-") as name:
+        directory = Path(name)
+        if options.kafka:
+            with kafka_for(directory / "kafka") as (address, data):
+                save_tools(_tools(classpath, address, data, directory / "kafka-files", SETTLE_S).items())
+        broker = Broker(directory / "tools", args=ARGS).start()
+        wrong += _compared(_tools(classpath, broker.bootstrap, broker.data, directory / "files"), report)
+        broker.stop()
+    report.save()
+    write()
+    for line in wrong:
+        print(line)
+    same = sum(1 for why in report.tools.values() if not why)
+    print(f"{len(report.tools)} runs of tools, {same} the same; {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+def _tools(classpath: str, bootstrap: str, data: Path, files: Path, settle_s: float = 0.0) -> dict[str, Printed]:
+    files.mkdir()
+    made = {}
+    begun = time.monotonic()
+    for name, one in printed(classpath, bootstrap, data, files, settle_s=settle_s):
+        made[name] = one
+        took, begun = time.monotonic() - begun, time.monotonic()
+        print(f"\n{name}: {took:.0f} s" if took > SLOW_S else ".", end="", flush=True)
+    print()
+    return made
+
+
+def _compared(ours: dict[str, Printed], report: Report) -> list[str]:
+    theirs = load_tools()
+    report.tools = {}
+    wrong = [f"{name}: not on record" for name in ours.keys() - theirs.keys()]
+    for name, kafka in theirs.items():
+        used, lines = reasons(name, kafka, ours[name])
+        report.tools[name] = [one.reason for one in used]
+        wrong += [f"{name}\n    {line}" for line in lines]
+    return wrong
+
+
+sys.exit(main())

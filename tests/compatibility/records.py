@@ -1,0 +1,47 @@
+"""What is kept of runs, so that the test suite and docs/compatibility.md need neither Kafka nor time. Two files of JSON beside this one.
+
+`kafka-4.3-tools.json.gz`: what Kafka's tools printed for Kafka, by run. `report.json`: what the last whole run found.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.compatibility.printed import Printed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HERE: Final = Path(__file__).parent
+TOOLS: Final = HERE / "kafka-4.3-tools.json.gz"
+REPORT: Final = HERE / "report.json"
+
+
+def save_tools(printed: Iterable[tuple[str, Printed]]) -> None:
+    """Names of runs, and what each printed, in order."""
+    with TOOLS.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
+        file.write(json.dumps([[name, one.status, one.lines] for name, one in printed], indent=0).encode())
+
+
+def load_tools() -> dict[str, Printed]:
+    """By name of the run; one that comes again has a number behind it (`names`)."""
+    with gzip.open(TOOLS, "rt", encoding="utf-8") as file:
+        return {name: Printed(status, tuple(lines)) for name, status, lines in json.load(file)}
+
+
+@dataclass
+class Report:
+    """`tools`: why each run printed something else than for Kafka, empty where it did not."""
+
+    tools: dict[str, list[str]] = field(default_factory=dict)
+
+    def save(self) -> None:
+        REPORT.write_text(json.dumps({"tools": self.tools}, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls) -> Report:
+        return cls(json.loads(REPORT.read_text("utf-8"))["tools"])
