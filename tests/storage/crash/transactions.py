@@ -28,6 +28,8 @@ COMMIT, ABORT = 10, 20
 def run(machine: Machine) -> None:
     """A transaction, up to some step of it."""
     rng = machine.rng
+    if len(machine.pairs()) < len(machine.models):
+        return  # a partition is in the making, or offline
     (log, model), *parts = machine.pairs()
     producer = 1 + max((one.producer_id for _, part in parts for one in _transactional(part)), default=PRODUCER)
     fields = {"producer_id": producer, "producer_epoch": 0, "base_sequence": 0, "attributes": TRANSACTIONAL, "timestamp": LATER}
