@@ -130,7 +130,7 @@ RULES: Final = [
     Rule("Produce", r".*\.log_append_time_ms", "'<now>'", "-1", "Kafka tells the producer's own time of a batch that it had before"),
     Rule(
         "Produce",
-        r".*\.(record_errors|error_message|batch_index_error_message)",
+        r".*\.(error_message|batch_index_error_message)",
         r"\[.*|['\"].*['\"]|None",
         r"\[\]|['\"].*['\"]|None",
         "a refused batch is refused as a whole, in words of our own",
