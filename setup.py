@@ -99,7 +99,7 @@ def extension(source: Path) -> Extension:
     made = Extension(
         ".".join(source.with_suffix("").parts[1:]),
         sources=[str(source), *(str(p) for p in sorted(NATIVE.glob(f"{room}_impl*.c")))],
-        depends=[str(p) for p in [Path("setup.py"), NATIVE / "check.h", *sorted(NATIVE.glob(f"{room}*.h"))] if p.exists()],
+        depends=["setup.py", *(str(p) for p in {NATIVE / "check.h", NATIVE / "siphash.h", *NATIVE.glob(f"{room}*.h")} if p.exists())],
         include_dirs=[str(NATIVE)],
         libraries=list(LIBRARIES.get(room, [])),
         define_macros=[("_GNU_SOURCE", "1")],

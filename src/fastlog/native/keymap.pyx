@@ -3,46 +3,14 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+cdef extern from "siphash.h" nogil:
+    void siphash "fl_siphash128"(const uint64_t *key, const uint8_t *p, uint64_t n, uint64_t *a, uint64_t *b)
+
 cdef extern from *:
     """
-    #include <endian.h>
     #include <stdint.h>
-    #include <string.h>
     #include <sys/mman.h>
     #include <sys/random.h>
-    #define FL_ROTATE(x, n) ((x) << (n) | (x) >> (64 - (n)))
-    #define FL_SIP_ROUND \\
-        v0 += v1; v1 = FL_ROTATE(v1, 13); v1 ^= v0; v0 = FL_ROTATE(v0, 32); \\
-        v2 += v3; v3 = FL_ROTATE(v3, 16); v3 ^= v2; \\
-        v0 += v3; v3 = FL_ROTATE(v3, 21); v3 ^= v0; \\
-        v2 += v1; v1 = FL_ROTATE(v1, 17); v1 ^= v2; v2 = FL_ROTATE(v2, 32);
-    /* SipHash-2-4-128 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", and its 128-bit variant). */
-    static inline void fl_siphash128(const uint64_t key[2], const uint8_t *p, uint64_t n, uint64_t *a, uint64_t *b)
-    {
-        uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du ^ 0xee;
-        uint64_t v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
-        uint64_t m, left = n & 7;
-        const uint8_t *end = p + (n - left);
-        for (; p != end; p += 8) {
-            memcpy(&m, p, 8);
-            m = le64toh(m);
-            v3 ^= m;
-            FL_SIP_ROUND FL_SIP_ROUND
-            v0 ^= m;
-        }
-        m = 0;
-        memcpy(&m, p, left);
-        m = le64toh(m) | n << 56;
-        v3 ^= m;
-        FL_SIP_ROUND FL_SIP_ROUND
-        v0 ^= m;
-        v2 ^= 0xee;
-        FL_SIP_ROUND FL_SIP_ROUND FL_SIP_ROUND FL_SIP_ROUND
-        *a = v0 ^ v1 ^ v2 ^ v3;
-        v1 ^= 0xdd;
-        FL_SIP_ROUND FL_SIP_ROUND FL_SIP_ROUND FL_SIP_ROUND
-        *b = v0 ^ v1 ^ v2 ^ v3;
-    }
     static void *fl_map_pages(size_t n)
     {
         void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -54,7 +22,6 @@ cdef extern from *:
     }
     static inline uint64_t fl_scale(uint64_t x, uint64_t n) { return (uint64_t) ((unsigned __int128) x * n >> 64); }
     """
-    void siphash "fl_siphash128"(const uint64_t *key, const uint8_t *p, uint64_t n, uint64_t *a, uint64_t *b) noexcept nogil
     void *map_pages "fl_map_pages"(size_t n) noexcept nogil     # zeroed, on large pages where there are
     uint64_t scale "fl_scale"(uint64_t x, uint64_t n) noexcept nogil    # x of 2^64 in [0, n)
     int munmap(void *p, size_t n) noexcept nogil

@@ -1,5 +1,5 @@
 """See offsets.pxd."""
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
@@ -12,6 +12,9 @@ from fastlog.native.net cimport MAIL_TIME, MAIL_TIMED, counter_add
 from fastlog.native.slab cimport slab_free, slab_get, slab_put
 from fastlog.native.table cimport Topic, table_by_name
 from fastlog.native.wire cimport wire_count, wire_put_length, wire_put_string, wire_put_tags, wire_skip_tags, wire_string
+
+cdef extern from "siphash.h" nogil:
+    uint32_t secret_hash "fl_hash"(const void *p, uint64_t n)
 
 cdef enum:
     UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -180,7 +183,6 @@ cdef void refuse_doubles(Work *work) noexcept nogil:
     """A partition that is named twice is answered once, as an error."""
     cdef Shard *shard = work.request.shard
     cdef uint32_t mask = 15, hash = 0, at
-    cdef int32_t i
     cdef Part **seen
     cdef Part *part = work.first
     cdef Part *before = NULL
@@ -193,9 +195,7 @@ cdef void refuse_doubles(Work *work) noexcept nogil:
         following = part.next
         if part.n_in_topic:
             head = part
-            hash = 2166136261
-            for i in range(part.name_length):
-                hash = (hash ^ part.name[i]) * 16777619
+            hash = secret_hash(part.name, part.name_length)
         at = (((hash ^ <uint32_t> part.index) * <uint32_t> 2654435761) >> 8) & mask
         while seen[at] != NULL and not same(seen[at], part):
             at = (at + 1) & mask

@@ -9,6 +9,9 @@ from fastlog.native.slab cimport slab_get, slab_put
 cdef extern from "<sys/random.h>" nogil:
     ssize_t getrandom(void *buf, size_t n, unsigned int flags)
 
+cdef extern from "siphash.h" nogil:
+    uint32_t secret_hash "fl_hash"(const void *p, uint64_t n)
+
 cdef enum:
     SESSION_HASH = 256              # buckets of the shard's look-up by id
     EVICTION_S = 120                # min.incremental.fetch.session.eviction.ms: one unused for as long may make room
@@ -110,13 +113,7 @@ cdef void session_end(Shard *shard, Session *s) noexcept nogil:
 
 
 cdef uint32_t hash_of(const FetchPart *p) noexcept nogil:
-    cdef uint32_t h = 2166136261
-    cdef int i
-    if p.by_id:
-        memcpy(&h, p.topic_id + 8, 4)
-    else:
-        for i in range(p.name_length):
-            h = (h ^ p.name[i]) * 16777619
+    cdef uint32_t h = secret_hash(p.topic_id, 16) if p.by_id else secret_hash(p.name, p.name_length)
     return (h ^ <uint32_t> p.index) * <uint32_t> 2654435761
 
 

@@ -3,6 +3,9 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+cdef extern from "siphash.h" nogil:
+    uint32_t secret_hash "fl_hash"(const void *p, uint64_t n)
+
 
 cdef int table_init(Table *table) noexcept nogil:
     table.mask = 255
@@ -32,14 +35,6 @@ cdef void table_free(Table *table) noexcept nogil:
     table.n = 0
 
 
-cdef inline uint32_t hash_name(const uint8_t *p, size_t n) noexcept nogil:
-    cdef uint32_t h = 2166136261
-    cdef size_t i
-    for i in range(n):
-        h = (h ^ p[i]) * 16777619
-    return h
-
-
 cdef inline uint32_t hash_id(const uint8_t *id) noexcept nogil:
     # topic ids are random (version 4), so any of their bits will do
     cdef uint32_t h
@@ -48,7 +43,7 @@ cdef inline uint32_t hash_id(const uint8_t *id) noexcept nogil:
 
 
 cdef Topic *table_by_name(const Table *table, const void *name, size_t length) noexcept nogil:
-    cdef Topic *topic = table.by_name[hash_name(<const uint8_t *> name, length) & table.mask]
+    cdef Topic *topic = table.by_name[secret_hash(name, length) & table.mask]
     while topic != NULL:
         if topic.name_length == length and memcmp(topic.name, name, length) == 0:
             return topic
@@ -86,7 +81,7 @@ cdef void topic_drop(Topic *topic) noexcept nogil:
 
 
 cdef void link(Table *table, Topic *topic) noexcept nogil:
-    cdef uint32_t at = hash_name(<const uint8_t *> topic.name, topic.name_length) & table.mask
+    cdef uint32_t at = secret_hash(topic.name, topic.name_length) & table.mask
     topic.next_name = table.by_name[at]
     table.by_name[at] = topic
     at = hash_id(topic.id) & table.mask
@@ -139,7 +134,7 @@ cdef Topic *table_remove(Table *table, const uint8_t *id) noexcept nogil:
     cdef Topic **at
     if topic == NULL:
         return NULL
-    at = &table.by_name[hash_name(<const uint8_t *> topic.name, topic.name_length) & table.mask]
+    at = &table.by_name[secret_hash(topic.name, topic.name_length) & table.mask]
     while at[0] != topic:
         at = &at[0].next_name
     at[0] = topic.next_name
