@@ -9,8 +9,8 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.index cimport Index, index_init, index_seal
 from fastlog.native.producers cimport producers_expire, producers_snapshot, producers_snapshot_bytes
-from fastlog.native.promise cimport log_fail, parked_fail
 from fastlog.native.log cimport position_get
+from fastlog.native.promise cimport log_fail, parked_fail
 from fastlog.native.recycle cimport recycle_give_back, recycle_take
 from fastlog.native.segment cimport segment_add, segments_remove_due
 from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_ready
@@ -41,12 +41,18 @@ cdef int64_t paced(int64_t step, int64_t since_ns, int64_t most) noexcept nogil:
     return step if step > STEP_MIN else STEP_MIN
 
 
+cdef int allocate(LogJob *j, int64_t from_, int64_t least) noexcept nogil:
+    """Blocks from there to `j.to`, or as far as there is room for; what the pool holds is given back before there is none."""
+    cdef int64_t to = j.to
+    cdef int err = file_allocate(j.fd, from_, to, least, j.reserve, &j.to)
+    if err == ENOSPC and recycle_give_back(j.log.path):
+        err = file_allocate(j.fd, from_, to, least, j.reserve, &j.to)
+    return err
+
+
 cdef void allocate_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
-    cdef int64_t to = j.to
-    j.error = file_allocate(j.fd, j.from_, to, j.least, j.reserve, &j.to)
-    if j.error == ENOSPC and recycle_give_back(j.log.path):
-        j.error = file_allocate(j.fd, j.from_, to, j.least, j.reserve, &j.to)
+    j.error = allocate(j, j.from_, j.least)
 
 
 cdef void allocate_done(Job *job) noexcept nogil:
@@ -177,7 +183,6 @@ cdef void runway_ahead(LogState *log) noexcept nogil:
 cdef void next_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
     cdef char path[PATH_MAX_]
-    cdef int64_t to = j.to
     j.error = path_join(path, j.log.path, "next.segment")
     if not j.error:
         j.error = file_unlink(path)
@@ -192,9 +197,7 @@ cdef void next_run(Job *job) noexcept nogil:
     if j.fd < 0:
         j.error = -j.fd
         return
-    j.error = file_allocate(j.fd, 0, to, BLOCK, j.reserve, &j.to)
-    if j.error == ENOSPC and recycle_give_back(j.log.path):
-        j.error = file_allocate(j.fd, 0, to, BLOCK, j.reserve, &j.to)
+    j.error = allocate(j, 0, BLOCK)
     if j.least > j.to:
         j.least = j.to
     if not j.error and j.least:
