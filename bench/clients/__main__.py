@@ -79,8 +79,10 @@ class Session:
             topic = f"bench-{os.getpid()}-{self.made}"
             self.admin.create_topic(topic, PARTITIONS)
         task = Task(self.bootstrap, topic, PARTITIONS, self.count(contender), self.given.acks)
-        said = "import" if row.kind == "import" else json.dumps({k: v for k, v in asdict(task).items() if k != "measured"})
+        said = json.dumps({k: v for k, v in asdict(task).items() if k != "measured"})
         command = [sys.executable, "-m", "bench.clients.worker", str(self.given.client_core), contender.call, said]
+        if row.kind == "import":
+            command = [sys.executable, "-P", str(ROOT / "bench/clients/imported.py"), str(self.given.client_core), contender.call]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SAMPLE_S, cwd=ROOT, check=False)
         if done.returncode:
             raise RuntimeError(f"{contender.name}: exit {done.returncode}\n{done.stderr[-4000:]}")
