@@ -39,7 +39,8 @@ def embedded(settings: Mapping[str, str] | None = None, *, memory: str = "128M")
     for name, value in (SETTINGS | dict(settings or {})).items():
         command += ["--set", f"{name}={value}"]
     with said.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        # A Ctrl-C is for the program: its clients still have to send what waits.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, process_group=0)
     try:
         yield EmbeddedBroker(_address(process, said), place / "data", process)
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 import fastlog
 from fastlog.client import Admin
-from fastlog.embedding import EmbeddedBrokerError
+from fastlog.embedding import EmbeddedBroker, EmbeddedBrokerError
 from tests.support.java import java
 
 TEST = """
@@ -47,13 +47,32 @@ def test_it_runs_and_cleans_up() -> None:
 
 
 @pytest.mark.java
-def test_a_java_client(kafka_classpath: str) -> None:
-    with fastlog.embedded() as broker:
-        at = ("--bootstrap-server", broker.bootstrap_servers, "--topic", "orders")
-        java(kafka_classpath, "org.apache.kafka.tools.ConsoleProducer", *at, given=b"a pear\na fig\n")
-        reading = ("--from-beginning", "--max-messages", "2", "--timeout-ms", "60000")
-        said = java(kafka_classpath, "org.apache.kafka.tools.consumer.ConsoleConsumer", *at, *reading)
+def test_a_java_client(kafka_classpath: str, fastlog_broker: EmbeddedBroker, fastlog_topic: str) -> None:
+    """With the fixtures, which this run of pytest has by their entry point."""
+    at = ("--bootstrap-server", fastlog_broker.bootstrap_servers, "--topic", fastlog_topic)
+    java(kafka_classpath, "org.apache.kafka.tools.ConsoleProducer", *at, given=b"a pear\na fig\n")
+    reading = ("--from-beginning", "--max-messages", "2", "--timeout-ms", "60000")
+    said = java(kafka_classpath, "org.apache.kafka.tools.consumer.ConsoleConsumer", *at, *reading)
     assert sorted(said.splitlines()) == ["a fig", "a pear"]
+
+
+def test_a_program_that_is_interrupted_still_sends() -> None:
+    code = """if 1:
+        import os, signal
+        import fastlog
+        from fastlog.client import Producer
+        with fastlog.embedded() as broker, Producer(bootstrap_servers=broker.bootstrap_servers, linger_ms=60_000) as producer:
+            sent = producer.send("orders", b"a pear")
+            try:
+                os.killpg(0, signal.SIGINT)  # as a terminal does with Ctrl-C: to all that it has started
+                signal.pause()
+            except KeyboardInterrupt:
+                producer.flush(60)
+                print(sent.result(0).offset, broker.process.poll())
+    """
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, start_new_session=True)
+    assert done.stdout.split() == ["0", "None"], done.stderr
 
 
 def test_a_killed_program_leaves_no_broker() -> None:

@@ -93,11 +93,14 @@ class Group(NamedTuple):
 
 
 class Admin:
-    """Connects at once: UnreachableError when no broker is there. `bootstrap_servers`: HOST:PORT[,HOST:PORT]; settings as of the others."""
+    """Connects at once: UnreachableError when no broker is there. `bootstrap_servers`: HOST:PORT[,HOST:PORT], or all settings in a mapping,
+    as of the others. `timeout_s`: of each call, instead of request_timeout_ms."""
 
-    def __init__(self, bootstrap_servers: str = "127.0.0.1:9092", *, timeout_s: float = 15.0, **settings: Any) -> None:
-        set_ = config.settings(config.ADMIN, {"bootstrap_servers": bootstrap_servers, **settings})
-        self.timeout_s = timeout_s
+    def __init__(
+        self, bootstrap_servers: str | Mapping[str, Any] = "127.0.0.1:9092", *, timeout_s: float | None = None, **settings: Any
+    ) -> None:
+        set_ = config.of_admin(bootstrap_servers, settings)
+        self.timeout_s = timeout_s = set_["request_timeout_ms"] / 1000 if timeout_s is None else timeout_s
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=timeout_s)
         self._cluster.connection(-1)
 

@@ -140,17 +140,32 @@ CONSUMER: dict[str, Setting] = {
     "value_deserializer": (None, _callable),
     "allow_auto_create_topics": (False, _boolean),
 }
-ADMIN: dict[str, Setting] = dict(COMMON)
+ADMIN: dict[str, Setting] = {
+    **{name: COMMON[name] for name in ("bootstrap_servers", "client_id")},
+    "request_timeout_ms": (15_000, _integer(1)),
+}
+
+
+# Other clients' names for what this one does not have, by what they begin with.
+_ABSENT = {
+    ("security_", "sasl_", "ssl_"): "this client speaks plain TCP only: no TLS, no authentication",
+    ("max_poll_records",): "give the number to poll",
+}
 
 
 def settings(known: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings, checked; names may have Kafka's dots. Raises ConfigError."""
     made: dict[str, Any] = {}
     for name, value in given.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"{name!r} is no name of a setting")
         plain = name.replace(".", "_")
         if plain not in known:
             import difflib
 
+            absent = next((why for names, why in _ABSENT.items() if plain.startswith(names)), "")
+            if absent:
+                raise ConfigError(f"there is no setting {name!r}; {absent}")
             near = difflib.get_close_matches(plain, known, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
             raise ConfigError(f"there is no setting {name!r}; {hint}")
@@ -160,3 +175,8 @@ def settings(known: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str
             made[name] = check(name, default)
     made["client_id"] = made["client_id"] or f"fastlog-{os.getpid()}"
     return made
+
+
+def of_admin(first: "str | Mapping[str, Any]", given: Mapping[str, Any]) -> dict[str, Any]:
+    """An admin's settings. `first`: addresses, or settings in a mapping, as the others have it. Raises ConfigError."""
+    return settings(ADMIN, {**(first if isinstance(first, Mapping) else {"bootstrap_servers": first}), **given})

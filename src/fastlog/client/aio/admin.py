@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -29,8 +29,10 @@ class AsyncAdmin:
             await admin.create_topic("orders", 8)
     """
 
-    def __init__(self, bootstrap_servers: str = "127.0.0.1:9092", *, timeout_s: float = 15.0, **settings: Any) -> None:
-        config.settings(config.ADMIN, {"bootstrap_servers": bootstrap_servers, **settings})
+    def __init__(
+        self, bootstrap_servers: str | Mapping[str, Any] = "127.0.0.1:9092", *, timeout_s: float | None = None, **settings: Any
+    ) -> None:
+        config.of_admin(bootstrap_servers, settings)
         self._make = functools.partial(Admin, bootstrap_servers, timeout_s=timeout_s, **settings)
         self._admin: Admin | None = None
         self._lock = threading.Lock()
