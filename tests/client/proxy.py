@@ -58,9 +58,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
-                broker = socket.create_connection(self.target)
             except OSError:
                 return
+            try:
+                broker = socket.create_connection(self.target)
+            except OSError:  # it is being started again
+                client.close()
+                continue
             with self._lock:
                 self._sockets += [client, broker]
             asked: list[tuple[int, int]] = []

@@ -7,12 +7,11 @@ given nobody else has any more. A member that was fenced has lost all, and joins
 import base64
 import time
 import uuid
-from logging import INFO, WARNING
 
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError
 from fastlog.client.group import FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID, Membership, State
-from fastlog.client.logs import say
+from fastlog.client.logs import INFO, WARNING, say
 from fastlog.client.records import Partition, by_topic
 from fastlog.protocol.messages import Message
 

@@ -7,13 +7,12 @@ on while the group shares out, let go of what others are to get, and join once m
 import struct
 import time
 from collections.abc import Iterable
-from logging import INFO
 
 from fastlog.client.assignors import ASSIGNORS, Member
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ProtocolError
 from fastlog.client.group import ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, Membership, State
-from fastlog.client.logs import say
+from fastlog.client.logs import INFO, say
 from fastlog.client.records import Partition, by_topic
 from fastlog.protocol import DecodeError
 from fastlog.protocol.messages import Message, decode_data, encode_data

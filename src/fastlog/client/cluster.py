@@ -1,7 +1,6 @@
 """What the client knows of the cluster: brokers, topics and their leaders, coordinators; and the connections to ask them."""
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -12,8 +11,6 @@ from fastlog.client.connection import Connection, parse_address
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClientTimeoutError, ClosedError, ProtocolError, UnreachableError
 from fastlog.protocol.messages import Message
-
-log = logging.getLogger("fastlog.client")
 
 GROUP, TRANSACTION = 0, 1
 UNKNOWN_TOPIC_OR_PARTITION = 3

@@ -4,8 +4,8 @@ import struct
 import threading
 import time
 
+from fastlog import protocol
 from fastlog.client.failures import ClientTimeoutError, ProtocolError, UnreachableError
-from fastlog.protocol import DecodeError
 from fastlog.protocol.messages import Message, api_named, decode_response, encode_request, encode_request_header
 
 # No answer that is asked for here is larger: metadata of 100,000 partitions takes 10 MB.
@@ -116,7 +116,7 @@ class Connection:
                 if api.response_header_version(version) == 1:
                     at = _skip_tags(answer, at)
                 return decode_response(api.key, version, memoryview(answer)[at:])
-            except (DecodeError, IndexError) as error:
+            except (protocol.DecodeError, IndexError) as error:
                 self.close()
                 raise ProtocolError(f"{name}: {self.address} answered what can't be read: {error}") from error
 

@@ -2,33 +2,31 @@
 
 import atexit
 import contextlib
-import logging
-import re
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from logging import WARNING
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
 from fastlog.client import config, reporting
 from fastlog.client.cluster import Cluster
-from fastlog.client.errors import error_for
+from fastlog.client.errors import error_for, truncated
 from fastlog.client.failures import ClientError, ClosedError, ConfigError
-from fastlog.client.group import Membership, State
-from fastlog.client.logs import say, say_seldom
-from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition, checked, checked_offset
-from fastlog.client.transactions import GroupMetadata
+from fastlog.client.logs import WARNING, say, say_raised, say_seldom
+from fastlog.client.records import Mark, OffsetAndTimestamp, Partition, TopicPartition, checked, checked_mark, checked_offset
 
 if TYPE_CHECKING:
     import queue
+    import re
 
-log = logging.getLogger("fastlog.client")
+    from fastlog.client.group import Membership
+    from fastlog.client.transactions import GroupMetadata
+    from fastlog.protocol.messages import Message
 
-ASK_METADATA, ASK_LINK = 1, 4
-OFFSET_OUT_OF_RANGE, CORRUPT = 1, -110
+ASK_METADATA, ASK_LINK, ASK_PROOF = 1, 4, 8
+OFFSET_OUT_OF_RANGE, CORRUPT, DIVERGED = 1, -110, -111
 EARLIEST, LATEST = -2, -1
 MISSING_S = 1.0  # between two looks for topics that are not there
 Listener = Callable[[list[TopicPartition]], object]
@@ -82,7 +80,7 @@ class Consumer(ConsumerCore):
         self.on_lost: Listener | None = None
         self._auto_commit_due = 0.0
         self._committed: dict[Partition, int] = {}  # what was last committed here
-        self._commits: queue.SimpleQueue[tuple[dict[Partition, tuple[int, str]], Any] | None] | None = None
+        self._commits: queue.SimpleQueue[tuple[dict[Partition, Mark], Any] | None] | None = None
         core = {
             "max_wait_ms": set_["fetch_max_wait_ms"],
             "min_bytes": set_["fetch_min_bytes"],
@@ -127,6 +125,8 @@ class Consumer(ConsumerCore):
             raise ConfigError("subscribe needs a group_id; without a group, assign partitions")
         if isinstance(topics, str):
             raise TypeError("topics: expected a list of names")
+        import re
+
         self._check_open()
         matched_there = self.settings["group_protocol"] == "consumer"
         try:
@@ -251,13 +251,15 @@ class Consumer(ConsumerCore):
 
     def seek_to_beginning(self, partitions: Iterable[Partition] = ()) -> None:
         """To the first record that is still there, of those given, or of all that are assigned."""
-        for (topic, number), found in self._list_offsets(dict.fromkeys(partitions or self._assigned(), EARLIEST)).items():
-            self._seek(topic, number, found.offset)
+        self._seek_to(EARLIEST, partitions or self._assigned())
 
     def seek_to_end(self, partitions: Iterable[Partition] = ()) -> None:
         """Behind the last record, of those given, or of all that are assigned."""
-        for (topic, number), found in self._list_offsets(dict.fromkeys(partitions or self._assigned(), LATEST)).items():
-            self._seek(topic, number, found.offset)
+        self._seek_to(LATEST, partitions or self._assigned())
+
+    def _seek_to(self, where: int, partitions: Iterable[Partition]) -> None:
+        for (topic, number), found in self._ask_offsets(dict.fromkeys(partitions, where)).items():
+            self._seek(topic, number, found["offset"], found["leader_epoch"])
 
     def position(self, partition: Partition) -> int:
         """The offset of the next record that will be given out; waits until it is known. KeyError where it is not assigned."""
@@ -309,15 +311,16 @@ class Consumer(ConsumerCore):
         return len(found.leaders)
 
     def _list_offsets(self, wanted: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndTimestamp]:
+        return {TopicPartition(*p): OffsetAndTimestamp(e["offset"], e["timestamp"]) for p, e in self._ask_offsets(wanted).items()}
+
+    def _ask_offsets(self, wanted: Mapping[Partition, int]) -> dict[Partition, "Message"]:
         if not wanted:
             return {}
         committed = self.settings["isolation_level"] == "read_committed"
         entries = {TopicPartition(*p): {"partition_index": p[1], "timestamp": when} for p, when in wanted.items()}
         wrap = {"replica_id": -1, "isolation_level": 1 if committed else 0}
-        found = self._cluster.call_by_leader(
-            "ListOffsets", entries, wrap, "find the offset in", timeout_s=self.settings["request_timeout_ms"] / 1000
-        )
-        return {TopicPartition(*p): OffsetAndTimestamp(e["offset"], e["timestamp"]) for p, e in found.items()}
+        timeout_s = self.settings["request_timeout_ms"] / 1000
+        return self._cluster.call_by_leader("ListOffsets", entries, wrap, "find the offset in", timeout_s=timeout_s)
 
     # --- commits
 
@@ -326,10 +329,12 @@ class Consumer(ConsumerCore):
 
         Raises RebalanceInProgressError, IllegalGenerationError or UnknownMemberIdError when the partitions are others' now.
         """
-        wanted = self._to_commit(offsets)
+        self._commit(self._to_commit(offsets))
+
+    def _commit(self, wanted: dict[Partition, Mark]) -> None:
         if wanted:
             self._group().commit(wanted)
-            self._committed.update({p: offset for p, (offset, _) in wanted.items()})
+            self._committed.update({p: mark.offset for p, mark in wanted.items()})
 
     def commit_async(
         self,
@@ -352,24 +357,26 @@ class Consumer(ConsumerCore):
         """What the group has committed; None where it has not."""
         asked = checked(partitions)
         found = self._group().committed(list(asked))
-        return {p: found[p][0] if p in found else None for p in asked}
+        return {p: found[p].offset if p in found else None for p in asked}
 
-    def group_metadata(self) -> GroupMetadata:
+    def group_metadata(self) -> "GroupMetadata":
         """For `Producer.send_offsets_to_transaction`."""
+        from fastlog.client.transactions import GroupMetadata
+
         member = self._group()
         known = member.generation >= 0
         return GroupMetadata(
             member.group, member.generation, member.member_id if known else "", self.settings["group_instance_id"] if known else None
         )
 
-    def _group(self) -> Membership:
+    def _group(self) -> "Membership":
         """The membership; one that never joins where the consumer only commits."""
         self._check_open()
         if self.settings["group_id"] is None:
             raise ConfigError("commits need a group_id")
         return self._member()
 
-    def _member(self) -> Membership:
+    def _member(self) -> "Membership":
         if self._membership is None:
             given = self._cluster, self.settings, self._wanted_topics, self._poke
             if self.settings["group_protocol"] == "consumer":
@@ -382,31 +389,34 @@ class Consumer(ConsumerCore):
                 self._membership = ClassicMembership(*given)
         return self._membership
 
-    def _to_commit(self, offsets: Mapping[Partition, int | tuple[int, str]] | None) -> dict[Partition, tuple[int, str]]:
-        if offsets is not None:
-            given = {p: at if isinstance(at, tuple) else (at, "") for p, at in zip(checked(offsets), offsets.values(), strict=True)}
-            return {p: (checked_offset(at), note) for p, (at, note) in given.items()}
-        made: dict[Partition, tuple[int, str]] = {}
-        for p in self._assigned():
-            position = self._state(*p)["position"]
-            if position >= 0 and self._committed.get(p) != position:
-                made[p] = (position, "")
+    def _to_commit(self, offsets: Mapping[Partition, int | tuple[int, str]] | None) -> dict[Partition, Mark]:
+        """With the epochs, by which who reads on from there learns whether the log is still the same."""
+        made: dict[Partition, Mark] = {}
+        if offsets is None:
+            for p in self._assigned():
+                state = self._state(*p)
+                if state["position"] >= 0 and self._committed.get(p) != state["position"]:
+                    made[p] = Mark(state["position"], "", state["taken_epoch"])
+            return made
+        for p, at in zip(checked(offsets), offsets.values(), strict=True):
+            mark, state = checked_mark(at), self._state(*p)
+            made[p] = mark._replace(epoch=state["taken_epoch"]) if mark.offset <= state["position"] else mark
         return made
 
-    def _commit_behind(self, wanted: "queue.SimpleQueue[tuple[dict[Partition, tuple[int, str]], Any] | None]") -> None:
+    def _commit_behind(self, wanted: "queue.SimpleQueue[tuple[dict[Partition, Mark], Any] | None]") -> None:
         while (item := wanted.get()) is not None:
             offsets, on_done = item
             error: ClientError | None = None
             try:
                 self._group().commit(offsets)
-                self._committed.update({p: offset for p, (offset, _) in offsets.items()})
+                self._committed.update({p: mark.offset for p, mark in offsets.items()})
             except ClientError as failed:
                 error = failed
             if on_done is not None:
                 try:
-                    on_done({p: offset for p, (offset, _) in offsets.items()}, error)
-                except Exception:
-                    log.exception("a commit callback raised")
+                    on_done({p: mark.offset for p, mark in offsets.items()}, error)
+                except Exception:  # noqa: BLE001 - logged
+                    say_raised("a commit callback raised")
             elif error is not None:
                 say(WARNING, "%s", error, group=self.settings["group_id"])
 
@@ -420,10 +430,11 @@ class Consumer(ConsumerCore):
             raise failure
         membership = self._membership
         if membership is not None and not self._manual and (self._topics or self._pattern or self._broker_pattern):
-            if membership.state is State.REVOKING or membership.state is State.LOST:
-                self._give_back(membership, lost=membership.state is State.LOST)
+            states = membership.states
+            if membership.state is states.REVOKING or membership.state is states.LOST:
+                self._give_back(membership, lost=membership.state is states.LOST)
             membership.poll()
-            if membership.state is State.ASSIGNED:
+            if membership.state is states.ASSIGNED:
                 self._take_up(membership)
         if self._homeless():
             self._find_places()
@@ -431,16 +442,16 @@ class Consumer(ConsumerCore):
             self._deal_with(topic, number, code, offset)
         if membership is not None and self.settings["enable_auto_commit"] and time.monotonic() > self._auto_commit_due:
             self._auto_commit_due = time.monotonic() + self.settings["auto_commit_interval_ms"] / 1000
-            if membership.state is State.STABLE or self._manual:
+            if membership.state is membership.states.STABLE or self._manual:
                 self.commit_async()
 
     def _needs_broker(self) -> bool:
         """Whether `_service` may wait for a broker, or call a listener: an event loop does not run it itself then."""
         membership = self._membership
-        moves = membership is not None and not self._manual and membership.state not in (State.LEFT, State.JOINING, State.STABLE)
+        moves = membership is not None and not self._manual and membership.moves
         return moves or bool(self._homeless()) or bool(self._errors())
 
-    def _give_back(self, membership: Membership, *, lost: bool) -> None:
+    def _give_back(self, membership: "Membership", *, lost: bool) -> None:
         have = self.assignment()
         gone = set(have if lost else membership.leaving)
         parts = [p for p in have if p in gone]
@@ -463,7 +474,7 @@ class Consumer(ConsumerCore):
                 self._committed.pop(p, None)
             membership.let_go(gone, lost=lost)
 
-    def _take_up(self, membership: Membership) -> None:
+    def _take_up(self, membership: "Membership") -> None:
         have = set(self.assignment())
         wanted = membership.take_up()
         if wanted is None:
@@ -478,9 +489,9 @@ class Consumer(ConsumerCore):
         """Where to begin in partitions that have no position: at what is committed, else where auto_offset_reset says."""
         homeless = self._homeless()
         if self.settings["group_id"] is not None and homeless:
-            for (topic, number), (offset, _) in self._group().committed(homeless).items():
-                self._seek(topic, number, offset)
-                self._committed[topic, number] = offset
+            for (topic, number), mark in self._group().committed(homeless).items():
+                self._seek(topic, number, mark.offset, mark.epoch)
+                self._committed[topic, number] = mark.offset
         self._reset(self._homeless())
 
     def _reset(self, partitions: list[Partition]) -> None:
@@ -489,8 +500,7 @@ class Consumer(ConsumerCore):
         where = self.settings["auto_offset_reset"]
         if where == "none":
             raise error_for(OFFSET_OUT_OF_RANGE, f"{partitions[0][0]} [{partitions[0][1]}]", 'no position, and auto_offset_reset is "none"')
-        for (topic, number), found in self._list_offsets(dict.fromkeys(partitions, EARLIEST if where == "earliest" else LATEST)).items():
-            self._seek(topic, number, found.offset)
+        self._seek_to(EARLIEST if where == "earliest" else LATEST, partitions)
 
     def _deal_with(self, topic: str, number: int, code: int, offset: int) -> None:
         if code == OFFSET_OUT_OF_RANGE and self.settings["auto_offset_reset"] != "none":
@@ -499,6 +509,9 @@ class Consumer(ConsumerCore):
             say(WARNING, text, topic, number, offset, where, topic=topic, partition=number)
             self._reset([(topic, number)])
             return
+        if code == DIVERGED:
+            self._go_back(topic, number)
+            return
         what = f"read {topic} [{number}] at offset {offset}"
         if code == CORRUPT:
             raise error_for(2, what, "the broker sent a batch that can't be read; seek past it to go on")
@@ -506,6 +519,23 @@ class Consumer(ConsumerCore):
             self._forgive(topic, number)
             return
         raise error_for(code, what)
+
+    def _go_back(self, topic: str, number: int) -> None:
+        """The leader's log is not the one that was fetched."""
+        state = self._state(topic, number)
+        position, parted = state["position"], state["parted"]
+        if position != state["fetched"]:  # what was fetched ahead is dropped; then it is asked for what was read
+            self._seek(topic, number, position, state["taken_epoch"])
+            return
+        if self.settings["auto_offset_reset"] == "none":
+            raise truncated(TopicPartition(topic, number), position, parted if parted >= 0 else None)
+        text = "%s [%d]: the log was cut: records up to offset %d were read, and some are no more; going on at %s"
+        where = f"offset {parted}" if parted >= 0 else f"the {self.settings['auto_offset_reset']}"
+        say(WARNING, text, topic, number, position, where, topic=topic, partition=number)
+        if parted >= 0:
+            self._seek(topic, number, parted, state["parted_epoch"])
+        else:
+            self._reset([(topic, number)])
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -533,6 +563,10 @@ class Consumer(ConsumerCore):
                         due = min(due, time.monotonic() + MISSING_S)
                 if wanted & ASK_LINK:
                     self._connect_wanted()
+                if wanted & ASK_PROOF:
+                    from fastlog.client import truncation
+
+                    truncation.prove(self, self._cluster)
             except ClientError as error:
                 if self._is_closed:
                     return
@@ -553,7 +587,7 @@ class Consumer(ConsumerCore):
                 say_seldom(WARNING, "%s", error, topic=name)
                 if not error.retriable:
                     self._topic_failure = error
-        if membership is not None and membership.state is State.STABLE:
+        if membership is not None and membership.state is membership.states.STABLE:
             counts = {name: found[name].size(before) if name in found else before for name, before in membership.counts.items()}
             if counts != membership.counts or (self._pattern and sorted(self._wanted_topics()) != membership.subscribed):
                 membership.rejoin()

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from fastlog.client.failures import ClientError
 
 if TYPE_CHECKING:
+    from fastlog.client.records import TopicPartition
     from fastlog.protocol.errors import Error
+
+
+_CUT = """Records were read that the log does not have any more, and auto_offset_reset is "none" (KIP-320). An OffsetOutOfRangeError.
+
+`partition`; `position`: what was read up to; `divergent_offset`: up to where the log is what was read; None: not known.
+"""
 
 
 class BrokerError(ClientError):
@@ -44,7 +51,8 @@ def _by_code() -> dict[int, type[BrokerError]]:
                 "retriable": error.retriable,
             }
             made[error.value] = type(class_name(error), (BrokerError,), body)
-    globals().update({one.__name__: one for one in made.values()})
+    cut = type("LogTruncationError", (made[1],), {"__module__": __name__, "__doc__": _CUT, "kafka_name": "LOG_TRUNCATION"})
+    globals().update({one.__name__: one for one in (*made.values(), cut)})
     return made
 
 
@@ -52,7 +60,8 @@ def __getattr__(name: str) -> Any:
     if name == "BY_CODE":
         return _by_code()
     if name == "__all__":
-        return ["BY_CODE", "BrokerError", "class_name", "error_for", *sorted(made.__name__ for made in _by_code().values())]
+        ours = ("BY_CODE", "BrokerError", "LogTruncationError", "class_name", "error_for", "truncated")
+        return [*ours, *sorted(made.__name__ for made in _by_code().values())]
     if name.endswith("Error") and _by_code() and name in globals():
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -63,3 +72,15 @@ def error_for(code: int, what: str, detail: str | None = None) -> BrokerError:
     known = _by_code().get(code)
     name = known.__dict__["kafka_name"] if known else f"error {code}"
     return (known or _by_code()[-1])(f"{what}: {detail or name.lower().replace('_', ' ')}", name if known else "")
+
+
+def truncated(partition: "TopicPartition", position: int, divergent_offset: int | None) -> BrokerError:
+    """A LogTruncationError."""
+    _by_code()
+    there = "an offset that is not known" if divergent_offset is None else f"offset {divergent_offset}"
+    made: BrokerError = globals()["LogTruncationError"](
+        f"read {partition[0]} [{partition[1]}] at offset {position}: the log was cut to {there} after what is before it was read; "
+        'auto_offset_reset is "none": seek to go on'
+    )
+    vars(made).update(partition=partition, position=position, divergent_offset=divergent_offset)
+    return made

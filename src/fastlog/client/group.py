@@ -17,14 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from enum import Enum
-from logging import WARNING
 from typing import Any
 
 from fastlog.client.cluster import COORDINATOR_ERRORS, Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClientTimeoutError, UnreachableError
-from fastlog.client.logs import say, say_seldom
-from fastlog.client.records import Partition, by_topic
+from fastlog.client.logs import WARNING, say, say_seldom
+from fastlog.client.records import Mark, Partition, by_topic
 from fastlog.protocol.messages import Message
 
 ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, UNSTABLE, FENCED_MEMBER_EPOCH, STALE_MEMBER_EPOCH = 22, 25, 88, 110, 113
@@ -41,6 +40,8 @@ class State(Enum):
 
 class Membership:
     """One member. `settings`: the consumer's; `changed`: called, in the thread, when `state` asks for something to be done."""
+
+    states = State
 
     def __init__(self, cluster: Cluster, settings: dict[str, Any], topics: Callable[[], list[str]], changed: Callable[[], None]) -> None:
         self.cluster = cluster
@@ -87,6 +88,11 @@ class Membership:
         raise NotImplementedError
 
     # --- the consumer's side
+
+    @property
+    def moves(self) -> bool:
+        """Whether `state` asks the consumer for something."""
+        return self.state not in (State.LEFT, State.JOINING, State.STABLE)
 
     def poll(self) -> None:
         """The user is there: joins where the member is not, or has left."""
@@ -171,11 +177,12 @@ class Membership:
                 continue
             return said
 
-    def commit(self, offsets: dict[Partition, tuple[int, str]], timeout_s: float | None = None) -> None:
-        """Commits (offset to read next, metadata) by partition. Raises the first error."""
+    def commit(self, offsets: dict[Partition, Mark], timeout_s: float | None = None) -> None:
+        """Commits by partition. Raises the first error."""
         topics: dict[str, list[Message]] = {}
-        for (topic, number), (offset, note) in offsets.items():
-            topics.setdefault(topic, []).append({"partition_index": number, "committed_offset": offset, "committed_metadata": note})
+        for (topic, number), (offset, note, epoch) in offsets.items():
+            entry = {"partition_index": number, "committed_offset": offset, "committed_leader_epoch": epoch, "committed_metadata": note}
+            topics.setdefault(topic, []).append(entry)
         deadline = time.monotonic() + (timeout_s or self.settings["request_timeout_ms"] / 1000)
         while True:
             generation = self.generation
@@ -209,8 +216,8 @@ class Membership:
             self._condition.notify_all()
             self._condition.wait_for(lambda: self.generation != generation or self._stopping, 0.2)
 
-    def committed(self, partitions: list[Partition]) -> dict[Partition, tuple[int, str]]:
-        """(offset, metadata) of those partitions that have a commit."""
+    def committed(self, partitions: list[Partition]) -> dict[Partition, Mark]:
+        """Of those partitions that have a commit."""
         request = {
             "group_id": self.group,
             "topics": [{"name": name, "partition_indexes": numbers} for name, numbers in by_topic(partitions).items()],
@@ -226,7 +233,7 @@ class Membership:
                 if part["error_code"]:
                     raise error_for(part["error_code"], f"read the offset of group {self.group!r} in {at[0]} [{at[1]}]")
                 if part["committed_offset"] >= 0:
-                    made[at] = (part["committed_offset"], part["metadata"] or "")
+                    made[at] = Mark(part["committed_offset"], part["metadata"] or "", part["committed_leader_epoch"])
         return made
 
     # --- the thread

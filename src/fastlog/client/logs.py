@@ -4,15 +4,12 @@ Each log record has `record.kafka`, a dict: `client_id` or `group`, and where th
 ClientError), `records` (how many were lost). A formatter that writes JSON takes it as it is.
 """
 
-import logging
 import time
 from typing import Any
 
 from fastlog.client.failures import ClientError
 
-log = logging.getLogger("fastlog.client")
-
-
+INFO, WARNING, ERROR = 20, 30, 40  # logging's, which is imported with the first line
 SELDOM_S = 10.0
 _said: dict[str, float] = {}  # when a line was last written
 _SAID_MAX = 1000
@@ -20,8 +17,18 @@ _SAID_MAX = 1000
 
 def say(level: int, text: str, /, *args: object, **facts: Any) -> None:
     """As `log.log(level, text, *args)`; an error among `args` gives the line its code."""
+    import logging
+
     code = next((a.code for a in args if isinstance(a, ClientError)), None)
+    log = logging.getLogger("fastlog.client")
     log.log(level, text, *args, extra={"kafka": facts if code is None else {**facts, "code": code}}, stacklevel=2)
+
+
+def say_raised(text: str) -> None:
+    """With the exception that is being handled: code of the user's raised it."""
+    import logging
+
+    logging.getLogger("fastlog.client").exception(text, extra={"kafka": {}}, stacklevel=2)  # noqa: LOG004 - the caller's
 
 
 def say_seldom(level: int, text: str, /, *args: object, **facts: Any) -> None:

@@ -2,12 +2,10 @@
 
 import atexit
 import contextlib
-import logging
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from logging import ERROR, WARNING
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,14 +14,13 @@ from fastlog.client import config, reporting
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
-from fastlog.client.logs import say, say_seldom
+from fastlog.client.logs import ERROR, WARNING, say, say_raised, say_seldom
 from fastlog.client.records import Headers, RecordMetadata
-from fastlog.client.transactions import GroupMetadata, Transactions
 
 if TYPE_CHECKING:
     import asyncio
 
-log = logging.getLogger("fastlog.client")
+    from fastlog.client.transactions import GroupMetadata, Transactions
 
 WANT_METADATA, WANT_PRODUCER_ID, WANT_LINK, WANT_TRANSACTION = 1, 2, 4, 8
 LOST_TIME, LOST_CLOSED, LOST_MEMORY = -100, -101, -102
@@ -60,14 +57,12 @@ class Producer(ProducerCore):
             raise ConfigError("enable_idempotence needs acks=all and at most 5 max_in_flight_requests_per_connection")
         if set_["transactional_id"] is not None and not idempotent:
             raise ConfigError("transactional_id needs enable_idempotence")
-        if set_["delivery_timeout_ms"] < set_["linger_ms"] + set_["request_timeout_ms"] and "delivery_timeout_ms" in settings:
+        if set_["delivery_timeout_ms"] < set_["linger_ms"] + set_["request_timeout_ms"]:
             set_["request_timeout_ms"] = max(1, set_["delivery_timeout_ms"] - set_["linger_ms"])
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=set_["request_timeout_ms"] / 1000)
         partitioner = set_["partitioner"]
         ids = set_["transactional_id"]
-        self._transactions = (
-            None if ids is None else Transactions(self, self._cluster, ids, set_["transaction_timeout_ms"], set_["max_block_ms"])
-        )
+        self._transactions = None if ids is None else self._make_transactions(ids)
         self._transaction_failure: ClientError | None = None
         self._fatal: ClientError | None = None
         self._lock = threading.Lock()
@@ -242,8 +237,8 @@ class Producer(ProducerCore):
             for delivery, call in self._take_done():
                 try:
                     call(delivery)
-                except Exception:
-                    log.exception("a delivery callback raised")
+                except Exception:  # noqa: BLE001 - logged
+                    say_raised("a delivery callback raised")
             if not found and self._is_closed:
                 return
 
@@ -319,7 +314,14 @@ class Producer(ProducerCore):
 
     # --- transactions
 
-    def _transactional(self) -> Transactions:
+    def _make_transactions(self, transactional_id: str) -> "Transactions":
+        from fastlog.client.transactions import Transactions
+
+        return Transactions(
+            self, self._cluster, transactional_id, self.settings["transaction_timeout_ms"], self.settings["max_block_ms"]
+        )
+
+    def _transactional(self) -> "Transactions":
         if self._transactions is None:
             raise ConfigError("transactions need a transactional_id")
         if self._is_closed:
@@ -350,7 +352,7 @@ class Producer(ProducerCore):
         transactions.open = True
         self._set_open(True)
 
-    def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: GroupMetadata) -> None:
+    def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: "GroupMetadata") -> None:
         """Commits a consumer's offsets (to read next) with the transaction. `group`: the consumer's `group_metadata()`."""
         self._transactional().send_offsets(offsets, group)
 

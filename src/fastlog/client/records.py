@@ -27,8 +27,25 @@ def checked(given: Iterable[Partition]) -> list[TopicPartition]:
     return made
 
 
-def checked_offset(offset: int) -> int:
-    if not isinstance(offset, int):
+class Mark(NamedTuple):
+    """What is committed of a partition: the offset to read next. `epoch`: of the leader that wrote what is before it; -1: not known."""
+
+    offset: int
+    metadata: str = ""
+    epoch: int = -1
+
+
+def checked_mark(given: object) -> Mark:
+    """An offset to commit, or one with metadata, as a caller gives it. Raises TypeError or ValueError."""
+    if not isinstance(given, tuple):
+        return Mark(checked_offset(given))
+    if len(given) != 2 or not isinstance(given[1], str):
+        raise TypeError(f"{given!r}: expected an offset, or (offset, metadata)")
+    return Mark(checked_offset(given[0]), given[1])
+
+
+def checked_offset(offset: object) -> int:
+    if not isinstance(offset, int) or isinstance(offset, bool):
         raise TypeError(f"offset {offset!r}: expected an integer")
     if not 0 <= offset < 1 << 63:
         raise ValueError(f"offset {offset}: expected 0 or more")

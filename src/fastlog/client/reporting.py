@@ -1,11 +1,10 @@
 """The hook for metrics: a callable that is given what `metrics()` returns, at intervals, from the client's control thread."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-log = logging.getLogger("fastlog.client")
+from fastlog.client.logs import say_raised
 
 
 class Reporter:
@@ -28,8 +27,8 @@ class Reporter:
         self.due = time.monotonic() + self.interval_s
         try:
             self.hook(self.metrics())
-        except Exception:
-            log.exception("the metrics hook raised")
+        except Exception:  # noqa: BLE001 - logged
+            say_raised("the metrics hook raised")
 
 
 def of_settings(settings: Mapping[str, Any], metrics: Callable[[], dict[str, int]]) -> Reporter:

@@ -4,9 +4,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.string cimport memset
 
-from fastlog.native.clientfetch cimport ASK_METADATA, FETCH_ABSENT, FETCH_CONNECTING, FETCH_HANDED, FETCH_WANTED, Fetcher, FetchSettings, \
-    Place, Source, fetcher_free, fetcher_make, fetcher_move, fetcher_place, fetcher_poke, fetcher_put_back, fetcher_source, fetcher_take, \
-    fetcher_topic, fetcher_wake
+from fastlog.native.clientfetch cimport ASK_ERROR, ASK_METADATA, DIVERGED, FETCH_ABSENT, FETCH_CONNECTING, FETCH_HANDED, FETCH_WANTED, \
+    Fetcher, FetchSettings, Place, Source, fetcher_ask, fetcher_doubtful, fetcher_free, fetcher_make, fetcher_move, fetcher_place, \
+    fetcher_poke, fetcher_put_back, fetcher_source, fetcher_take, fetcher_topic, fetcher_wake
 from fastlog.native.clientfetchloop cimport fetcher_start, fetcher_stop
 from fastlog.native.clientlink cimport CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, SLICE_US, clock_us, close, cond_wait_until, eventfd, \
     eventfd_clear, eventfd_set, forks
@@ -97,12 +97,12 @@ cdef class ConsumerCore:
         for i in range(self.f.places_n):
             p = self.f.places[i]
             if p.assigned and <size_t> p not in keep:
-                fetcher_move(self.f, p, -1)
+                fetcher_move(self.f, p, -1, -1)
                 p.assigned = False
         for address in keep:
             p = <Place *> address
             if not p.assigned:
-                fetcher_move(self.f, p, -1)
+                fetcher_move(self.f, p, -1, -1)
                 p.assigned = True
                 p.paused = False
                 p.leader = -1
@@ -111,15 +111,16 @@ cdef class ConsumerCore:
         if self._current is not None and (self._current.topic, self._current.chunk.number) not in wanted:
             self._current = None
 
-    def _seek(self, topic: str, number: int, offset: int) -> None:
-        """Reads on from `offset`. KeyError for a partition that is not assigned."""
+    def _seek(self, topic: str, number: int, offset: int, epoch: int = -1) -> None:
+        """Reads on from `offset`; `epoch`: of the leader that wrote what is before it, where that is known. KeyError for a partition that
+        is not assigned."""
         cdef Place *p
         self.check()
         p = self.place(topic, number)
         if not p.assigned:
             raise KeyError((topic, number))
         pthread_mutex_lock(&self.f.lock)
-        fetcher_move(self.f, p, offset)
+        fetcher_move(self.f, p, offset, epoch)
         pthread_mutex_unlock(&self.f.lock)
         if self._current is not None and self._current.topic == topic and self._current.chunk.number == number:
             self._current = None
@@ -153,7 +154,8 @@ cdef class ConsumerCore:
         cdef Place *p = self.place(topic, number)
         pthread_mutex_lock(&self.f.lock)
         made = {"assigned": p.assigned, "paused": p.paused, "position": p.taken, "end": p.end, "high_watermark": p.high_watermark,
-                "log_start": p.log_start, "known": p.answered, "leader": p.leader, "epoch": p.epoch}
+                "log_start": p.log_start, "known": p.answered, "leader": p.leader, "epoch": p.epoch, "fetched": p.position,
+                "taken_epoch": p.taken_epoch, "parted": p.parted, "parted_epoch": p.parted_epoch}
         pthread_mutex_unlock(&self.f.lock)
         return made
 
@@ -222,6 +224,8 @@ cdef class ConsumerCore:
         cdef RecordBatch made
         pthread_mutex_lock(&self.f.lock)
         c = fetcher_take(self.f)
+        if c != NULL and c.epoch >= 0:
+            (<Place *> c.part).taken_epoch = c.epoch
         pthread_mutex_unlock(&self.f.lock)
         if c == NULL:
             return None
@@ -353,6 +357,50 @@ cdef class ConsumerCore:
                 if p.leader >= 0:
                     p.again_us = 0
         fetcher_wake(self.f)
+        pthread_mutex_unlock(&self.f.lock)
+
+    def _unproven(self) -> list:
+        """[(topic, partition, generation, leader, its epoch, epoch of the position), ...]: leaders to be asked what they have."""
+        cdef int32_t i
+        cdef Place *p
+        cdef int64_t now = clock_us(CLOCK_MONOTONIC)
+        made = []
+        pthread_mutex_lock(&self.f.lock)
+        for i in range(self.f.places_n):
+            p = self.f.places[i]
+            if p.assigned and not p.error and not p.fetching and p.position >= 0 and p.leader >= 0 and p.again_us <= now \
+                    and fetcher_doubtful(p):
+                made.append((self._topic_names[p.topic], p.number, p.generation, p.leader, p.epoch, p.position_epoch))
+        pthread_mutex_unlock(&self.f.lock)
+        return made
+
+    def _proof(self, topic: str, number: int, generation: int, epoch: int, end: int | None, end_epoch: int) -> None:
+        """What the leader of `epoch` answered: up to `end` its log is the one that was read, `end_epoch` wrote that; -1: it has nothing of
+        it. None: the leader can't say, and is believed."""
+        cdef Place *p = self.place(topic, number)
+        pthread_mutex_lock(&self.f.lock)
+        if p.generation == generation and p.assigned and not p.error:
+            if end is None or end >= p.position:
+                p.proven = epoch
+            else:
+                p.parted = end
+                p.parted_epoch = end_epoch
+                p.error = DIVERGED
+                fetcher_ask(self.f, ASK_ERROR)
+                fetcher_poke(self.f)
+            fetcher_wake(self.f)
+        pthread_mutex_unlock(&self.f.lock)
+
+    def _no_proof(self, topic: str, number: int, generation: int) -> None:
+        """The leader did not answer, or is none: the partition's is looked up, and asked again."""
+        cdef Place *p = self.place(topic, number)
+        pthread_mutex_lock(&self.f.lock)
+        if p.generation == generation:
+            p.leader = -1
+            p.epoch = -1
+            p.again_us = clock_us(CLOCK_MONOTONIC) + self.f.set.backoff_us
+            fetcher_ask(self.f, ASK_METADATA)
+            fetcher_wake(self.f)
         pthread_mutex_unlock(&self.f.lock)
 
     def _sources_wanted(self) -> list:

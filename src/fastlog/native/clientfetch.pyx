@@ -127,6 +127,7 @@ cdef Place *fetcher_place(Fetcher *f, int32_t topic, int32_t number) noexcept no
     p.number = number
     p.leader = p.epoch = -1
     p.position = p.taken = p.end = -1
+    p.position_epoch = p.taken_epoch = p.proven = -1
     grown[f.places_n] = p
     f.places_n += 1
     return p
@@ -152,10 +153,16 @@ cdef Source *fetcher_source(Fetcher *f, int32_t node) noexcept nogil:
     return s
 
 
-cdef void fetcher_move(Fetcher *f, Place *p, int64_t offset) noexcept nogil:
+cdef bint fetcher_doubtful(const Place *p) noexcept nogil:
+    return p.position_epoch >= 0 and p.epoch >= 0 and p.epoch != p.position_epoch and p.epoch != p.proven
+
+
+cdef void fetcher_move(Fetcher *f, Place *p, int64_t offset, int32_t epoch) noexcept nogil:
     """What was fetched for where it was before is dropped when it comes to the front; it counts no more."""
     p.generation += 1
     p.position = p.taken = offset
+    p.position_epoch = p.taken_epoch = epoch
+    p.proven = -1
     p.answered = False
     p.error = 0
     p.again_us = 0

@@ -21,6 +21,7 @@ cdef struct Part:                   # one partition's part of an answer
     Place *place
     int64_t generation
     int64_t offset                  # what was asked for
+    int32_t epoch                   # of the leader, by which it was
     int16_t error
     int64_t high_watermark
     int64_t stable
@@ -30,6 +31,7 @@ cdef struct Part:                   # one partition's part of an answer
     const uint8_t *records
     int64_t records_n
     int64_t next_offset
+    int32_t last_epoch              # the newest of a whole batch; -1: there is none
 
 
 cdef Wish *wish_of(Fetcher *f, Source *s, const uint8_t *name, int32_t name_n, int32_t number) noexcept nogil:
@@ -42,14 +44,19 @@ cdef Wish *wish_of(Fetcher *f, Source *s, const uint8_t *name, int32_t name_n, i
     return NULL
 
 
-cdef int64_t end_of(const uint8_t *p, int64_t n, int64_t from_offset) noexcept nogil:
-    """The offset behind the last whole batch."""
+cdef void find_end(Part *part) noexcept nogil:
+    """The offset behind the last whole batch, and the newest epoch: its bytes are under no checksum, but no leader has a later one."""
+    cdef const uint8_t *p = part.records
+    cdef int64_t n = part.records_n
     cdef BatchInfo info
+    part.next_offset = part.offset
+    part.last_epoch = -1
     while batch_peek(p, <size_t> n, &info) == PEEK_OK and info.size <= n:
-        from_offset = max(from_offset, info.base_offset + info.last_offset_delta + 1)
+        part.next_offset = max(part.next_offset, info.base_offset + info.last_offset_delta + 1)
+        if info.leader_epoch <= part.epoch or part.epoch < 0:
+            part.last_epoch = max(part.last_epoch, info.leader_epoch)
         p += info.size
         n -= info.size
-    return from_offset
 
 
 cdef int32_t parse(Fetcher *f, Source *s, const uint8_t *frame, size_t n, Part *parts, int16_t *error) noexcept nogil:
@@ -105,7 +112,8 @@ cdef int32_t parse(Fetcher *f, Source *s, const uint8_t *frame, size_t n, Part *
             part.place = wish.place
             part.generation = wish.generation
             part.offset = wish.offset
-            part.next_offset = end_of(part.records, part.records_n, part.offset)
+            part.epoch = wish.epoch
+            find_end(part)
             found += 1
         wire_skip_tags(&r, flexible)
     return -1 if r.bad else found
@@ -118,8 +126,8 @@ cdef void note(Fetcher *f, Part *part, int64_t now) noexcept nogil:
         part.records_n = 0
         return
     if part.error in (3, 5, 6, 9, 13, 56, 74, 75, 76, 78, 100, 103):
-        p.leader = -1 if part.error not in (75, 78) else p.leader
-        p.epoch = -1
+        if part.error not in (75, 78):                  # the leader itself, which is about to know more
+            p.leader = p.epoch = -1
         p.again_us = now + f.set.backoff_us
         fetcher_ask(f, ASK_METADATA)
         part.records_n = 0
@@ -135,6 +143,9 @@ cdef void note(Fetcher *f, Part *part, int64_t now) noexcept nogil:
     p.end = part.stable if f.set.committed and part.stable >= 0 else part.high_watermark
     p.answered = True
     p.position = part.next_offset
+    p.position_epoch = max(p.position_epoch, part.last_epoch)
+    if part.epoch >= 0:
+        p.proven = part.epoch                           # the leader has checked that it is this one
     p.buffered += <size_t> part.records_n
     f.buffered += <size_t> part.records_n
     f.bytes += <uint64_t> part.records_n
@@ -181,6 +192,7 @@ cdef void read_part(Fetcher *f, Part *part, bint flexible, Bytes *scratch) noexc
         left -= min(left, charged)
         c.part = place
         c.generation = part.generation
+        c.epoch = part.last_epoch
         c.topic = place.topic
         c.number = place.number
         c.charged = charged

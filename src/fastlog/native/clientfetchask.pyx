@@ -3,8 +3,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
 from fastlog.native.bytes cimport Writer, put32, write_bytes, write_i16, write_i32, write_i64, write_i8, writer_init, writer_used
-from fastlog.native.clientfetch cimport ASK_LINK, ASK_METADATA, FETCH_ABSENT, FETCH_UP, FETCH_WANTED, FLEXIBLE_FROM, Fetcher, Place, \
-    Source, Wish, fetcher_ask, fetcher_source
+from fastlog.native.clientfetch cimport ASK_LINK, ASK_METADATA, ASK_PROOF, EPOCH_FROM, FETCH_ABSENT, FETCH_UP, FETCH_WANTED, \
+    FLEXIBLE_FROM, Fetcher, Place, Source, Wish, fetcher_ask, fetcher_doubtful, fetcher_source
 from fastlog.native.clientlink cimport link_close, link_push
 from fastlog.native.wire cimport wire_put_length, wire_put_string, wire_put_tags
 
@@ -27,6 +27,9 @@ cdef bint due(Fetcher *f, Place *p, int64_t now, int64_t *next) noexcept nogil:
         fetcher_ask(f, ASK_METADATA)
         p.again_us = now + f.set.backoff_us
         next[0] = min(next[0], p.again_us)
+        return False
+    if fetcher_doubtful(p):
+        fetcher_ask(f, ASK_PROOF)
         return False
     s = fetcher_source(f, p.leader)
     if s == NULL:
@@ -60,6 +63,7 @@ cdef bint add_wish(Source *s, Place *p) noexcept nogil:
     s.wishes[i].place = p
     s.wishes[i].generation = p.generation
     s.wishes[i].offset = p.position
+    s.wishes[i].epoch = p.epoch if s.version >= EPOCH_FROM else -1
     s.wishes_n += 1
     return True
 
@@ -112,8 +116,8 @@ cdef bint write_request(Fetcher *f, Source *s, int64_t now) noexcept nogil:
         for j in range(i, i + parts):
             p = s.wishes[j].place
             write_i32(&w, p.number)
-            if s.version >= 9:
-                write_i32(&w, p.epoch)
+            if s.version >= EPOCH_FROM:
+                write_i32(&w, s.wishes[j].epoch)
             write_i64(&w, s.wishes[j].offset)
             if s.version >= 12:
                 write_i32(&w, -1)               # last fetched epoch

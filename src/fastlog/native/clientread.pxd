@@ -27,6 +27,7 @@ cdef struct Chunk:
     int32_t number
     int64_t n
     int64_t next_offset             # what to read after it
+    int32_t epoch                   # clientfetch's: the newest of a leader that wrote any of the answer; -1: not known
     size_t charged                  # bytes counted against the consumer's memory
     Bytes offsets                   # int64
     Bytes times                     # int64, milliseconds since the epoch

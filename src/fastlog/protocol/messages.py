@@ -2,7 +2,7 @@
 
 Names are Kafka's in snake case. A decoded message has every field of every version, those that its version lacks with their defaults
 (as Kafka's own do), so that a handler need not ask for the version; encoding takes what a message does not give to be the default.
-Schemas are read, and compiled for a version, when they are first used.
+Schemas are read, and compiled for a version, when they are first used; what reads them, and the codec, are imported then.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from fastlog._core import Codec
-from fastlog.protocol import schema
+if TYPE_CHECKING:
+    from fastlog._core import Codec
+    from fastlog.protocol import schema
 
 Message: TypeAlias = dict[str, Any]
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -68,6 +69,8 @@ def __getattr__(name: str) -> Any:
 
 @cache
 def _heads() -> dict[int, schema.ApiHead]:
+    from fastlog.protocol import schema
+
     return {head.key: head for head in schema.api_heads()}
 
 
@@ -139,15 +142,22 @@ def _unsupported(why: str) -> Exception:
 
 @cache
 def _api_schemas(api_key: int) -> dict[str, schema.Schema]:
+    from fastlog.protocol import schema
+
     return schema.load(_heads()[api_key].path)
 
 
 @cache
 def _data_schemas(file: str) -> dict[str, schema.Schema]:
+    from fastlog.protocol import schema
+
     return schema.load(schema.directory() / f"{file}.schema")
 
 
 def _compile(found: schema.Schema, version: int) -> Codec:
+    from fastlog._core import Codec
+    from fastlog.protocol import schema
+
     served = found.versions
     if version not in served:
         raise _unsupported(f"{found.name} has versions {served.first}-{served.last}, not {version}")

@@ -5,14 +5,16 @@ import concurrent.futures
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import Record, RecordBatch, RecordBatches
 from fastlog.client.aio.calls import Calls, Signal
 from fastlog.client.consumer import Consumer, Listener
 from fastlog.client.failures import ClientError
 from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition
-from fastlog.client.transactions import GroupMetadata
+
+if TYPE_CHECKING:
+    from fastlog.client.transactions import GroupMetadata
 
 AsyncListener = Callable[[list[TopicPartition]], Awaitable[object] | object]
 TURN = 1024  # records given out one by one before other tasks have their turn
@@ -245,7 +247,7 @@ class AsyncConsumer:
 
         Raises as `Consumer.commit`.
         """
-        await self._calls(self._consumer.commit, self._consumer._to_commit(offsets))
+        await self._calls(self._consumer._commit, self._consumer._to_commit(offsets))
 
     def commit_async(
         self,
@@ -261,7 +263,7 @@ class AsyncConsumer:
         """What the group has committed; None where it has not."""
         return await self._calls(self._consumer.committed, list(partitions))
 
-    def group_metadata(self) -> GroupMetadata:
+    def group_metadata(self) -> "GroupMetadata":
         """For `AsyncProducer.send_offsets_to_transaction`."""
         return self._consumer.group_metadata()
 

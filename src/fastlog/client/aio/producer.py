@@ -1,20 +1,21 @@
 """The producer for asyncio: the core's batches, filled in the loop, and what becomes of them told by an eventfd."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fastlog._core import Deliveries, Delivery
 from fastlog.client.aio.calls import Calls, Signal
 from fastlog.client.failures import BufferFullError, ClientTimeoutError
+from fastlog.client.logs import say_raised
 from fastlog.client.producer import Producer, column_parts
 from fastlog.client.records import Headers, RecordMetadata
-from fastlog.client.transactions import GroupMetadata
 
-log = logging.getLogger("fastlog.client")
+if TYPE_CHECKING:
+    from fastlog.client.transactions import GroupMetadata
+
 T = TypeVar("T")
 
 AT_ONCE = 16384  # records of a column that go into batches before other tasks have their turn
@@ -63,8 +64,8 @@ class AsyncProducer:
         for delivery, call in self._producer._take_done():
             try:
                 call(delivery)
-            except Exception:
-                log.exception("a delivery callback raised")
+            except Exception:  # noqa: BLE001 - logged
+                say_raised("a delivery callback raised")
 
     # --- sending
 
@@ -213,7 +214,7 @@ class AsyncProducer:
         """What is sent from now on belongs together. ClientError (INVALID_TXN_STATE) when a transaction is open already."""
         self._producer.begin_transaction()
 
-    async def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: GroupMetadata) -> None:
+    async def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: "GroupMetadata") -> None:
         """Commits a consumer's offsets (to read next) with the transaction. `group`: the consumer's `group_metadata()`."""
         await self._calls(self._producer.send_offsets_to_transaction, offsets, group)
 
