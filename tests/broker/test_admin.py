@@ -396,6 +396,23 @@ def test_settings_of_security_that_would_not_hold_are_refused(tmp_path: Path) ->
     served(tmp_path, test)
 
 
+def test_a_number_of_threads_grows_to_its_double_at_most_at_a_time(tmp_path: Path) -> None:
+    async def test(broker: Running) -> None:
+        for name, value, code in (
+            ("1", "17", Error.INVALID_REQUEST),
+            ("1", "3", Error.INVALID_REQUEST),
+            ("1", "16", Error.NONE),
+            ("1", "32", Error.NONE),
+            ("", "1", Error.NONE),  # what counts is the broker's own
+        ):
+            assert (await alter(broker, BROKER, name, ("num.io.threads", SET, value)))[0] == code, value
+        assert (await alter(broker, BROKER, "1", ("num.io.threads", DELETE, None)))[0] == Error.INVALID_REQUEST, "one would be left of 32"
+        shown = (await describe(broker, BROKER, "1"))[2]
+        assert shown["num.io.threads"]["value"] == "32"
+
+    served(tmp_path, test)
+
+
 @pytest.mark.parametrize("name", ["DescribeLogDirs", "ElectLeaders", "DescribeQuorum", "UpdateFeatures", "ListConfigResources"])
 def test_every_version_takes_an_empty_request(tmp_path: Path, name: str) -> None:
     async def test(broker: Running) -> None:

@@ -256,7 +256,8 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert given.advertise == {"": Endpoint("pub", 0), "unix:/s": Endpoint("other", 7)}
     assert given.settings["num.io.threads"] == "3"
     assert "num.io.threads has nothing to act on here and is without effect" in capsys.readouterr().err
-    assert given.settings["listeners"] == "h:1,unix:/s"
+    assert given.settings["listeners"] == "PLAINTEXT://h:1,unix:/s"
+    assert given.settings["advertised.listeners"] == "PLAINTEXT://pub:1,PLAINTEXT://other:7"
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

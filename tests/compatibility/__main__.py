@@ -1,6 +1,6 @@
-"""Runs Kafka's tools against a fastlog that it starts, and writes docs/compatibility.md.
+"""Runs Kafka's tools against a fastlog that it starts, and writes docs/compatibility.md. Takes some minutes.
 
-What they print is compared with what they printed for Kafka 4.3: on record, or now, for a Kafka that it starts too (`--kafka`).
+What the tools print, and what is told of each setting, is compared with Kafka 4.3: on record, or now, with one that it starts (`--kafka`).
 Exit status 0: every difference is explained.
 """
 
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.compatibility.explained import reasons
-from tests.compatibility.records import Report, load_tools, save_tools
+from tests.compatibility.records import Report, load_settings, load_tools, save_settings, save_tools
 from tests.compatibility.running import ARGS, SETTLE_S, kafka_for
+from tests.compatibility.settings import described, differences
 from tests.compatibility.tools import printed
 from tests.docs.pages import write
 from tests.support.process import Broker
@@ -23,24 +24,33 @@ from tests.support.process import Broker
 if TYPE_CHECKING:
     from tests.compatibility.printed import Printed
 
+PARTS = ["settings", "tools"]
 SLOW_S = 3.0  # a run of a tool that is named for it
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.compatibility", description=__doc__)
-    parser.add_argument("--kafka", action="store_true", help="run the tools against a Kafka too, and keep what it printed")
+    parser.add_argument("--kafka", action="store_true", help="ask a Kafka too, and keep what it told and the tools printed")
+    parser.add_argument("--only", choices=PARTS, help="one part; the others stay as the last run found them")
     options = parser.parse_args()
     classpath = f"{Path(sys.prefix) / 'share/kafka/libs'}/*"
     report = Report.load()
     wrong = []
     with tempfile.TemporaryDirectory(prefix="fastlog-compatibility-") as name:
         directory = Path(name)
+        parts = [options.only] if options.only else PARTS
         if options.kafka:
             with kafka_for(directory / "kafka") as (address, data):
-                save_tools(_tools(classpath, address, data, directory / "kafka-files", SETTLE_S).items())
-        broker = Broker(directory / "tools", args=ARGS).start()
-        wrong += _compared(_tools(classpath, broker.bootstrap, broker.data, directory / "files"), report)
-        broker.stop()
+                if "settings" in parts:
+                    save_settings(described(address))
+                if "tools" in parts:
+                    save_tools(_tools(classpath, address, data, directory / "kafka-files", SETTLE_S).items())
+        if "settings" in parts:
+            wrong += _told(directory)
+        if "tools" in parts:
+            broker = Broker(directory / "tools", args=ARGS).start()
+            wrong += _compared(_tools(classpath, broker.bootstrap, broker.data, directory / "files"), report)
+            broker.stop()
     report.save()
     write()
     for line in wrong:
@@ -48,6 +58,14 @@ def main() -> int:
     same = sum(1 for why in report.tools.values() if not why)
     print(f"{len(report.tools)} runs of tools, {same} the same; {len(wrong)} wrong")
     return 1 if wrong else 0
+
+
+def _told(directory: Path) -> list[str]:
+    """What is told of settings."""
+    broker = Broker(directory / "settings", args=ARGS).start()
+    found = list(differences(load_settings(), described(broker.bootstrap)))
+    broker.stop()
+    return [f"{kind}: {name}: {said}" for kind, name, said, why in found if why is None]
 
 
 def _tools(classpath: str, bootstrap: str, data: Path, files: Path, settle_s: float = 0.0) -> dict[str, Printed]:

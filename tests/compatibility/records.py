@@ -1,6 +1,7 @@
-"""What is kept of runs, so that the test suite and docs/compatibility.md need neither Kafka nor time. Two files of JSON beside this one.
+"""What is kept of runs, so that the test suite and docs/compatibility.md need neither Kafka nor time. Files of JSON beside this one.
 
-`kafka-4.3-tools.json.gz`: what Kafka's tools printed for Kafka, by run. `report.json`: what the last whole run found.
+`kafka-4.3-tools.json.gz`: what Kafka's tools printed for Kafka, by run. `kafka-4.3-settings.json.gz`: what Kafka tells of its settings.
+`report.json`: what the last whole run found.
 """
 
 from __future__ import annotations
@@ -9,28 +10,48 @@ import gzip
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.compatibility.printed import Printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.compatibility.settings import Described
+
 HERE: Final = Path(__file__).parent
 TOOLS: Final = HERE / "kafka-4.3-tools.json.gz"
+SETTINGS: Final = HERE / "kafka-4.3-settings.json.gz"
 REPORT: Final = HERE / "report.json"
 
 
 def save_tools(printed: Iterable[tuple[str, Printed]]) -> None:
     """Names of runs, and what each printed, in order."""
-    with TOOLS.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
-        file.write(json.dumps([[name, one.status, one.lines] for name, one in printed], indent=0).encode())
+    _save(TOOLS, [[name, one.status, one.lines] for name, one in printed])
 
 
 def load_tools() -> dict[str, Printed]:
     """By name of the run; one that comes again has a number behind it (`names`)."""
-    with gzip.open(TOOLS, "rt", encoding="utf-8") as file:
-        return {name: Printed(status, tuple(lines)) for name, status, lines in json.load(file)}
+    return {name: Printed(status, tuple(lines)) for name, status, lines in _load(TOOLS)}
+
+
+def save_settings(described: Described) -> None:
+    _save(SETTINGS, described)
+
+
+def load_settings() -> Described:
+    found: Described = _load(SETTINGS)
+    return found
+
+
+def _save(path: Path, value: object) -> None:
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
+        file.write(json.dumps(value, indent=0).encode())
+
+
+def _load(path: Path) -> Any:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return json.load(file)
 
 
 @dataclass

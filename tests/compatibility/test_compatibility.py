@@ -1,4 +1,4 @@
-"""Kafka's tools print for fastlog what they print for Kafka."""
+"""Kafka's tools print for fastlog what they print for Kafka, and settings are told as Kafka tells them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.keys import ConfigError
 from tests.compatibility.explained import EXPLAINED, Explained, reasons
 from tests.compatibility.printed import Printed
-from tests.compatibility.records import Report, load_tools
+from tests.compatibility.records import Report, load_settings, load_tools
 from tests.compatibility.running import ARGS
+from tests.compatibility.settings import REASONS, described, differences
 from tests.compatibility.tools import printed
 from tests.support.java import compile_program, java
 
@@ -39,6 +40,12 @@ def test_tools_print_what_they_print_for_kafka(start_broker: Start, engine: str,
         ran.append(name)
     assert ran == list(theirs)
     assert used == set(EXPLAINED), "a reason that explains nothing"
+
+
+def test_settings_are_told_as_kafka_tells_them(start_broker: Start, engine: str) -> None:
+    found = list(differences(load_settings(), described(start_broker(io=engine, args=ARGS).bootstrap)))
+    assert not [f"{kind}: {name}: {said}" for kind, name, said, why in found if why is None]
+    assert {why for *_, why in found} == set(REASONS), "a reason that explains nothing"
 
 
 def test_a_difference_is_found_and_told() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.protocol.messages import API_BY_KEY
-from tests.compatibility.records import Report
+from tests.compatibility.records import Report, load_settings
+from tests.compatibility.settings import REASONS
 from tests.differential.allowed import RULES
 from tests.differential.recording import load
 
@@ -23,11 +24,14 @@ def compatibility() -> str:
     apis = {name for name, _ in asked}
     total = sum(high - low + 1 for low, high in (api.versions for api in API_BY_KEY.values()))
     same = sum(1 for why in report.tools.values() if not why)
+    told = load_settings()
+    changes = len(told.pop("changes"))
+    settings = sum(len(one) for one in told.values())
     return "\n".join(
         (
             "# Compared with Kafka 4.3",
             "",
-            "Two ways to tell fastlog from Apache Kafka 4.3, each by a command that starts both brokers, and each repeated by the test",
+            "Three ways to tell fastlog from Apache Kafka 4.3, each by a command that starts both brokers, and each repeated by the test",
             "suite against what Kafka answered. This page is made from what they found; a test holds it to it.",
             "",
             "## Requests",
@@ -69,10 +73,22 @@ def compatibility() -> str:
                 ((rule.api.replace("|", ", "), f"`{_readable(rule.path)}`", rule.reason) for rule in RULES),
             ),
             "",
+            "## Settings",
+            "",
+            f"What DescribeConfigs tells of {settings} settings of the broker, topics, groups and client metrics is the same: value, type,",
+            "where the value comes from and what else would give it one (synonyms), whether it can be changed, whether it is secret. Each",
+            f"has documentation, in words of our own. So is what is answered to {changes} changes of them at their bounds.",
+            "`python -m tests.compatibility --only settings --kafka` repeats it. What differs:",
+            "",
+            *table(
+                ("setting", "what is told", "why"),
+                ((f"`{_readable(one.setting)}`", one.field.replace("|", ", "), one.reason) for one in REASONS),
+            ),
+            "",
             "## Command-line tools",
             "",
             f"Kafka's own tools, {len(report.tools)} runs of them: {same} end with the same exit status and print the same lines for both,",
-            "ids, addresses and times left out. `python -m tests.compatibility --kafka` repeats them beside Kafka.",
+            "ids, addresses and times left out. `python -m tests.compatibility --only tools --kafka` repeats them beside Kafka.",
             "",
             *table(
                 ("run", "compared"),

@@ -64,7 +64,9 @@ ABSENT: Final[dict[int, str]] = {
 }
 """Why Kafka's other APIs are not served."""
 NOTES: Final[dict[int, str]] = {
-    0: "advertised from 0 on, as Kafka does, or older librdkafka would not compress (KAFKA-18659); 3 is the oldest that is answered",
+    0: "advertised from 0 on, as Kafka does, or older librdkafka would not compress (KAFKA-18659); 3 is the oldest that is answered; for a "
+    "partition that one request names twice both batches are stored and answered, while Kafka drops the first and answers once",
+    1: "last_fetched_epoch, which followers send and clients don't, is not looked at: there is never a diverging_epoch",
     34: "every partition stays where it is: another directory of the broker's is refused, an unknown one is LOG_DIR_NOT_FOUND",
     43: "ELECTION_NOT_NEEDED for every partition there is",
     45: "this node is the only one that can be assigned; cancelling is NO_REASSIGNMENT_IN_PROGRESS",

@@ -52,6 +52,18 @@ def test_of_a_partition_fetched_twice_the_last_counts(broker: Broker, topic: str
         assert not found[1]["records"]
 
 
+def test_both_batches_for_a_partition_that_is_named_twice_are_stored(broker: Broker, topic: str) -> None:
+    """Kafka answers once, and only the last batch is there: what a client was told is stored must be."""
+    with Peer(broker.bootstrap) as peer:
+        message = produce(topic, batch(b"a"))
+        parts = message["topic_data"][0]["partition_data"]
+        parts.append(parts[0] | {"records": batch(b"b", b"c")})
+        (answered,) = peer.call("Produce", 9, message)["responses"]
+        assert [(p["index"], p["error_code"], p["base_offset"]) for p in answered["partition_responses"]] == [(0, 0, 0), (0, 0, 1)]
+        (found,) = peer.call("Fetch", 11, fetch(topic))["responses"]
+        assert [(b.base_offset, len(b.records)) for b in iter_batches(found["partitions"][0]["records"])] == [(0, 1), (1, 2)]
+
+
 def test_a_partition_listed_twice_is_refused_once(broker: Broker, topic: str) -> None:
     with Peer(broker.bootstrap) as peer:
 

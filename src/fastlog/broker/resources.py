@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fastlog.broker.configs import may_change
@@ -15,6 +16,7 @@ from fastlog.config.client_metrics import CLIENT_METRICS_KEYS, check_interval, c
 from fastlog.config.group import BOUNDED, GROUP_KEYS
 from fastlog.config.keys import ConfigError
 from fastlog.config.topic import TOPIC_KEYS
+from fastlog.config.values import check_threads
 from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error, KafkaError
 
@@ -167,6 +169,7 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
         name = str(broker_id)
 
     def checked(own: dict[str, str]) -> dict[str, str]:
+        layers = ctx.configs.layers
         wanted = change(dict(own), BROKER_KEYS)
         changed = [key for key in sorted(own.keys() | wanted.keys()) if own.get(key) != wanted.get(key)]
         unknown = [key for key in changed if key not in BROKER_KEYS]
@@ -177,6 +180,7 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
             for key, text in wanted.items():
                 if key in BROKER_KEYS:
                     BROKER_KEYS[key].parse(text)
+            check_threads(layers, replace(layers, **{"dynamic" if name else "dynamic_default": wanted}))
         except ConfigError as error:
             raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
         if unknown:  # said last: Kafka says what is wrong with the others, and takes these

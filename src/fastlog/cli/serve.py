@@ -177,10 +177,8 @@ def make_options(given: Mapping[str, Any]) -> ServeOptions:
     from fastlog.broker.plane import host_and_port
 
     shown = {
-        "listeners": ",".join(address.name for address in listen),
-        "advertised.listeners": ",".join(
-            f"{name + '=' if name else ''}{host_and_port(at.host, at.port)}" for name, at in advertise.items()
-        ),
+        "listeners": ",".join(address.name if address.path is not None else f"PLAINTEXT://{address.name}" for address in listen),
+        "advertised.listeners": ",".join(f"PLAINTEXT://{host_and_port(at.host, at.port or listen[0].port)}" for at in advertise.values()),
         "log.dirs": ",".join(str(path.absolute()) for path in data),
     }
     for name in shown:

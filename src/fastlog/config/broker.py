@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastlog.config.kept import KEPT_KEYS
-from fastlog.config.keys import INT32_MAX, INT64_MAX, ConfigError, Key, Mode, Type, at_least, between, invalid, one_of
+from fastlog.config.keys import INT32_MAX, INT64_MAX, Check, ConfigError, Key, Mode, Type, at_least, between, invalid, one_of
 from fastlog.config.topic import TOPIC_KEYS
 
 
@@ -233,15 +233,21 @@ _FIXED: Final = (
 )
 
 
-def _default_of(topic_key: str, name: str, *, unset: bool = False) -> Key:
-    """The broker's setting `name` that gives a topic setting its default: same type and bounds, same default or (unset) none.
+def _log_retention(name: str, value: int) -> None:
+    at_least(-1)(name, value)
+    if value == 0:
+        raise ConfigError("requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1")
+
+
+def _default_of(topic_key: str, name: str, *, unset: bool = False, check: Check | None = None) -> Key:
+    """The broker's setting `name` that gives a topic setting its default: same type, bounds (or `check`), and default or (unset) none.
 
     Of one without a default, the settings that count in its place are its synonyms.
     """
     key = TOPIC_KEYS[topic_key]
     others = tuple((other, 1) for other, _ in key.synonyms if other != name) if unset else ()
     doc = f"{topic_key} of topics that do not say."
-    return Key(name, key.type, None if unset else key.default, doc, key.check, others, Mode.CLUSTER)
+    return Key(name, key.type, None if unset else key.default, doc, check or key.check, others, Mode.CLUSTER)
 
 
 _DEFAULTS: Final = (
@@ -269,7 +275,7 @@ _DEFAULTS: Final = (
     _default_of("min.insync.replicas", "min.insync.replicas"),
     _default_of("preallocate", "log.preallocate"),
     _default_of("retention.bytes", "log.retention.bytes"),
-    _default_of("retention.ms", "log.retention.ms", unset=True),
+    _default_of("retention.ms", "log.retention.ms", unset=True, check=_log_retention),
     _default_of("segment.bytes", "log.segment.bytes"),
     _default_of("segment.index.bytes", "log.index.size.max.bytes"),
     _default_of("segment.jitter.ms", "log.roll.jitter.ms", unset=True),

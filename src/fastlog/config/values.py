@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import dropwhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.group import GROUP_KEYS
-from fastlog.config.keys import Source, format_value
+from fastlog.config.keys import ConfigError, Source, format_value
 from fastlog.config.topic import TOPIC_KEYS
 
 if TYPE_CHECKING:
@@ -107,3 +107,23 @@ def in_unit(key: Key, found: Found) -> str:
         return found.text
     number = int(found.text)
     return format_value(number if number < 0 else number * found.factor)
+
+
+_THREADS: Final = (
+    "background.threads",
+    "num.io.threads",
+    "num.network.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+)
+
+
+def check_threads(now: Layers, then: Layers) -> None:
+    """Kafka lets a number of threads grow to its double at most while it runs, and shrink to its half. Raises ConfigError."""
+    for name in _THREADS:
+        old, new = now.value(name), then.value(name)
+        wrong = f"Dynamic thread count update validation failed for {name}={new}"
+        if new < old // 2:
+            raise ConfigError(f"{wrong}, value should be at least half the current value {old}")
+        if new > old * 2:
+            raise ConfigError(f"{wrong}, value should not be greater than double the current value {old}")

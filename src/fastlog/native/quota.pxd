@@ -3,8 +3,9 @@
 One table for all shards, under a mutex: clients are counted together wherever their connections lie, as Kafka counts them for a broker.
 `quota_on` is a plain load, and it is all that a request costs while no quota is set.
 
-Rates are Kafka's: `samples` windows of `window_ms`; the rate is what they hold over the time since the oldest began, which counts as at
-least samples - 1 windows (Rate.windowSize); a client over its bound by x waits x / bound of that time (QuotaUtils.throttleTime).
+Rates are Kafka's: `samples` windows of `window_ms`, the first begun by what was counted first; the rate is what they hold over the time
+since the oldest began, which counts as at least samples - 1 windows (Rate.windowSize); a client over its bound by x waits x / bound of that
+time (QuotaUtils.throttleTime).
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 

@@ -28,7 +28,9 @@ cdef enum:
     REQUEST_WAIT_WINDOWS = 1        # a client waits no longer than this for its time (Kafka bounds it, too)
 
 cdef struct Samples:
-    int64_t *window                 # [samples]: which window each counts, by number since the epoch
+    int64_t begun_ms                # where the first window begins: with what was counted first after a time without anything
+    int64_t newest                  # window
+    int64_t *window                 # [samples]: which window each counts, by number
     double *amount
 
 cdef struct Client:
@@ -273,10 +275,21 @@ cdef int32_t quota_record(Quotas *q, int kind, const uint8_t *name, int32_t leng
 
 cdef int32_t count(Quotas *q, Samples *s, double bound, double amount, int64_t now_ms, bint undone) noexcept nogil:
     """`undone`: what is too much does not count, as it will not be given."""
-    cdef int64_t window = now_ms // q.window_ms
-    cdef int64_t oldest = window, elapsed, whole, wait
-    cdef int32_t at = <int32_t> (window % q.samples), i
+    cdef int64_t window = (now_ms - s.begun_ms) // q.window_ms
+    cdef int64_t oldest, elapsed, whole, wait
+    cdef int32_t at, i
     cdef double total = 0
+    if window < 0 or window < s.newest - 1 or window - s.newest >= q.samples:  # shards look at the clock at different moments
+        for i in range(q.samples):
+            s.amount[i] = 0
+            s.window[i] = 0
+        s.begun_ms = now_ms
+        window = 0
+        s.newest = 0
+    if window > s.newest:
+        s.newest = window
+    oldest = window
+    at = <int32_t> (window % q.samples)
     if s.window[at] != window:
         s.window[at] = window
         s.amount[at] = 0
@@ -286,7 +299,7 @@ cdef int32_t count(Quotas *q, Samples *s, double bound, double amount, int64_t n
             total += s.amount[i]
             if s.window[i] < oldest:
                 oldest = s.window[i]
-    elapsed = now_ms - oldest * q.window_ms
+    elapsed = now_ms - s.begun_ms - oldest * q.window_ms
     whole = elapsed // q.window_ms
     if whole < q.samples - 1:
         elapsed += (q.samples - 1 - whole) * q.window_ms
