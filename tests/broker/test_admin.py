@@ -198,20 +198,56 @@ def test_unregistering_a_broker(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
-def test_there_are_no_users_with_a_password(tmp_path: Path) -> None:
-    async def test(broker: Running) -> None:
-        nobody: list[dict[str, str]] = []
-        for everybody in (None, nobody):
-            answer = await broker.call("DescribeUserScramCredentials", users=everybody)
-            assert (answer["error_code"], answer["results"]) == (Error.NONE, [])
-        asked = [{"name": "ann"}, {"name": "bob"}, {"name": "bob"}]
-        answer = await broker.call("DescribeUserScramCredentials", users=asked)
-        assert [(result["user"], result["error_code"]) for result in answer["results"]] == [
-            ("ann", Error.RESOURCE_NOT_FOUND),
-            ("bob", Error.DUPLICATE_RESOURCE),
+def test_passwords_of_users_are_kept_and_shown(tmp_path: Path) -> None:
+    sha_256, sha_512 = 1, 2
+
+    def upsertion(name: str, mechanism: int, iterations: int) -> dict[str, Any]:
+        return {"name": name, "mechanism": mechanism, "iterations": iterations, "salt": b"salt", "salted_password": b"p" * 32}
+
+    async def alter(broker: Running, upsertions: list[dict[str, Any]], *deletions: tuple[str, int]) -> list[tuple[str, Error, str | None]]:
+        gone = [{"name": name, "mechanism": mechanism} for name, mechanism in deletions]
+        answer = await broker.call("AlterUserScramCredentials", deletions=gone, upsertions=upsertions)
+        return [(result["user"], Error(result["error_code"]), result["error_message"]) for result in answer["results"]]
+
+    async def shown(broker: Running, *names: str) -> list[tuple[str, Error, dict[int, int]]]:
+        answer = await broker.call("DescribeUserScramCredentials", users=[{"name": name} for name in names] or None)
+        return [
+            (result["user"], Error(result["error_code"]), {info["mechanism"]: info["iterations"] for info in result["credential_infos"]})
+            for result in answer["results"]
         ]
 
+    async def test(broker: Running) -> None:
+        assert await shown(broker) == []
+        assert await alter(broker, [upsertion("ann", sha_256, 4096), upsertion("bob", sha_512, 16384)]) == [
+            ("ann", Error.NONE, None),
+            ("bob", Error.NONE, None),
+        ]
+        assert await alter(broker, [upsertion("ann", sha_512, 5000)]) == [("ann", Error.NONE, None)]
+        assert await shown(broker) == [("ann", Error.NONE, {1: 4096, 2: 5000}), ("bob", Error.NONE, {2: 16384})]
+        assert await shown(broker, "bob", "eve", "ann", "ann") == [
+            ("bob", Error.NONE, {2: 16384}),
+            ("eve", Error.RESOURCE_NOT_FOUND, {}),
+            ("ann", Error.DUPLICATE_RESOURCE, {}),
+        ]
+        bad = [upsertion("", 1, 4096), upsertion("few", 1, 4095), upsertion("many", 1, 16385), upsertion("none", 0, 4096)]
+        assert await alter(broker, [*bad, upsertion("twice", 1, 4096), upsertion("twice", 2, 4096)], ("bob", 1), ("ann", 1)) == [
+            ("ann", Error.NONE, None),
+            ("bob", Error.RESOURCE_NOT_FOUND, "Attempt to delete a user credential that does not exist"),
+            ("", Error.UNACCEPTABLE_CREDENTIAL, "Username must not be empty"),
+            ("few", Error.UNACCEPTABLE_CREDENTIAL, "Too few iterations"),
+            ("many", Error.UNACCEPTABLE_CREDENTIAL, "Too many iterations"),
+            ("none", Error.UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism"),
+            ("twice", Error.DUPLICATE_RESOURCE, "A user credential cannot be altered twice in the same request"),
+        ]
+        assert await shown(broker) == [("ann", Error.NONE, {2: 5000}), ("bob", Error.NONE, {2: 16384})]
+
+    async def later(broker: Running) -> None:
+        assert await shown(broker) == [("ann", Error.NONE, {2: 5000}), ("bob", Error.NONE, {2: 16384})]
+        assert await alter(broker, [], ("ann", 2), ("bob", 2)) == [("ann", Error.NONE, None), ("bob", Error.NONE, None)]
+        assert await shown(broker) == []
+
     served(tmp_path, test)
+    served(tmp_path, later)
 
 
 def test_telemetry_is_answered_with_no_subscription(tmp_path: Path) -> None:

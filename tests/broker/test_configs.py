@@ -103,7 +103,10 @@ def test_a_new_topic_is_described_as_kafka_describes_it(tmp_path: Path, version:
             for line in filter(None, KAFKA.split("\n")):
                 name, kind, default = (*line.split(), "")[:3]
                 shown = configs[name]
-                assert (shown["value"], shown["read_only"], shown["is_sensitive"], shown["config_source"]) == (default, False, False, 5)
+                source = 3 if name == "min.insync.replicas" else 5  # set for the cluster from its beginning (KIP-966)
+                assert (shown["value"], shown["config_source"]) == (default, source)
+                assert not shown["read_only"]
+                assert not shown["is_sensitive"]
                 if version >= 3:
                     assert shown["config_type"] == TYPES[kind]
                     assert shown["documentation"]
@@ -135,7 +138,7 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
                 ("log.retention.hours", "24", 4),
                 ("log.retention.hours", "168", 5),
             ]
-            assert (await describe(broker, BROKER, ""))[2].keys() == {"log.retention.ms"}
+            assert (await describe(broker, BROKER, ""))[2].keys() == {"log.retention.ms", "min.insync.replicas"}
         async with running(tmp_path) as broker:
             assert await value(broker, "t", "retention.ms") == ("1000", 1)
             assert await value(broker, "1", "log.retention.ms", BROKER) == ("6000000", 2)
@@ -299,10 +302,41 @@ def test_alter_configs_replaces_all(tmp_path: Path, version: int) -> None:
             )
             assert (await replace("t", {"retention.ms": "x"}))[0] == Error.INVALID_CONFIG
             assert (await replace("none", {"retention.ms": "9"}))[0] == Error.UNKNOWN_TOPIC_OR_PARTITION
-            assert await replace("", {"message.max.bytes": "99"}, BROKER) == (Error.NONE, None)
+            kept: dict[str, str | None] = {"min.insync.replicas": "1"}
+            assert await replace("", {**kept, "message.max.bytes": "99"}, BROKER) == (Error.NONE, None)
             assert await value(broker, "t", "max.message.bytes") == ("99", 3)
-            assert await replace("", {}, BROKER) == (Error.NONE, None)
+            assert await replace("", {}, BROKER) == (
+                Error.INVALID_CONFIG,
+                "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+            )
+            assert await replace("", kept, BROKER) == (Error.NONE, None)
             assert await value(broker, "t", "max.message.bytes") == ("1048588", 5)
+
+    asyncio.run(run())
+
+
+def test_min_insync_replicas_is_one_number_for_the_cluster(tmp_path: Path) -> None:
+    """As in a Kafka 4.3, whose controller sets it when the cluster begins (KIP-966)."""
+    name = "min.insync.replicas"
+
+    async def run() -> None:
+        async with running(tmp_path, min_insync_replicas="2") as broker:
+            await broker.create("t")
+            assert await value(broker, "t", name) == ("2", 3)
+            assert await alter(broker, BROKER, "1", (name, SET, "1")) == (
+                Error.INVALID_CONFIG,
+                f"Broker-level {name} cannot be altered while ELR is enabled.",
+            )
+            assert await alter(broker, BROKER, "", (name, DELETE, None)) == (
+                Error.INVALID_CONFIG,
+                f"Cluster-level {name} cannot be removed while ELR is enabled.",
+            )
+            assert await alter(broker, BROKER, "", (name, SET, "3")) == (Error.NONE, None)
+            assert await value(broker, "t", name) == ("3", 3)
+            assert await alter(broker, TOPIC, "t", (name, SET, "4")) == (Error.NONE, None)
+            assert await value(broker, "t", name) == ("4", 1)
+        async with running(tmp_path, min_insync_replicas="2") as broker:
+            assert await value(broker, "", name, BROKER) == await value(broker, "1", name, BROKER) == ("3", 3)
 
     asyncio.run(run())
 
@@ -401,7 +435,7 @@ def test_changes_at_the_same_time_are_not_lost(tmp_path: Path) -> None:
             topic = broker.topics.get("t")
             assert topic is not None
             assert topic.configs == dict(keys)
-            assert (await describe(broker, BROKER, ""))[2].keys() == {"log.roll.ms", "message.max.bytes"}
+            assert (await describe(broker, BROKER, ""))[2].keys() == {"log.roll.ms", "message.max.bytes", "min.insync.replicas"}
 
     asyncio.run(run())
 

@@ -207,7 +207,8 @@ def test_api_versions(tmp_path: Path, version: int) -> None:
             assert shown[0] == (0, 13), "older librdkafka does not compress otherwise (KAFKA-18659)"
             if version >= 3:
                 levels = {f["name"]: f["max_version_level"] for f in response["finalized_features"]}
-                assert levels == {"group.version": 1, "metadata.version": 30, "transaction.version": 2}
+                elr = {"eligible.leader.replicas.version": 1}
+                assert levels == elr | {"group.version": 1, "metadata.version": 30, "transaction.version": 2}
                 assert response["finalized_features_epoch"] > 0
                 lowest = {f["name"]: f["min_version"] for f in response["supported_features"]}
                 assert lowest["metadata.version"] == 7

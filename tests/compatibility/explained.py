@@ -28,16 +28,6 @@ _NODE: Final = (
     r"|listener\.security\.protocol\.map|listeners|node\.id|process\.roles"
 )
 EXPLAINED: Final = [
-    Explained(
-        "TopicCommand --describe .*",
-        r"Topic: (orders|or_ders\.x|placed)\b.* Configs: (file\.delete\.delay\.ms=1000)?,?(min\.insync\.replicas=1)?,?(retention\.ms=\d+)?",
-        "Kafka's storage tool sets min.insync.replicas=1 for the cluster when it formats, so each topic has that override",
-    ),
-    Explained(
-        "ConfigCommand .* --describe( --all)?",
-        r"min\.insync\.replicas=1 .*",
-        "Kafka's storage tool sets min.insync.replicas=1 for the cluster when it formats",
-    ),
     Explained("ConfigCommand .* --describe --all", r"(fastlog\.|write\.caching=).*", "settings that only fastlog has"),
     Explained(
         "ConfigCommand --entity-type brokers --entity-name 1 --describe --all",
@@ -51,12 +41,12 @@ EXPLAINED: Final = [
     ),
     Explained(
         "BrokerApiVersionsCommand",
-        r"(Sasl|DescribeAcls|CreateAcls|DeleteAcls|\w+DelegationToken|AlterUserScram|\w*Share\w+|StreamsGroup|\w+RaftVoter)\w*\(.*",
+        r"(Sasl|DescribeAcls|CreateAcls|DeleteAcls|\w+DelegationToken|\w*Share\w+|StreamsGroup|\w+RaftVoter)\w*\(.*",
         "SASL, ACLs, delegation tokens, share and streams groups, and changes of the quorum are not served",
     ),
     Explained(
         "FeatureCommand describe",
-        r"Feature: (eligible\.leader\.replicas|share|streams)\.version .*",
+        r"Feature: (share|streams)\.version .*",
         "features whose requests are not served stay at level 0",
     ),
     Explained(

@@ -78,11 +78,6 @@ _TOLD: Final = (
 _WORDS: Final = "error_message"
 REASONS: Final = [
     Reason(r"fastlog\..*|write\.caching", "setting", "only fastlog has it"),
-    Reason(
-        r"min\.insync\.replicas",
-        f"setting|{_ORIGIN}",
-        "Kafka's storage tool sets it for the cluster when it formats (eligible leader replicas)",
-    ),
     Reason(_TOLD, _ORIGIN, "Kafka has to be told its number, where it listens and where its controller does"),
     Reason(r"broker\.session\.timeout\.ms", _ORIGIN, "Kafka is given more time where these tests run"),
     Reason(r"offsets\.topic\.replication\.factor", "synonyms", "the default is one replica, not three: there is one node"),

@@ -25,6 +25,7 @@ _BROKER_CONFIGS = [
     ("broker.rack", ["r"]),
     ("no.such.setting", ["1"]),
     ("log.cleanup.policy", ["compact", "delete,compact", "none"]),
+    ("min.insync.replicas", ["1", "2", "0", "x"]),
 ]
 _GROUP_CONFIGS = [
     ("consumer.session.timeout.ms", ["50000", "1", "1000000", "abc"]),
@@ -130,7 +131,13 @@ def operator(chance: random.Random, length: int) -> Iterator[Step]:
     names = ["§a", "§b", "§missing"]
     for _ in range(length):
         topics = [{"topic": n, "partitions": some(chance, [0, 1, 5])} for n in some(chance, names, 2)]
-        match chance.randrange(9):
+        match chance.randrange(10):
+            case 9:
+                deletions = [{"name": name, "mechanism": chance.choice([1, 2])} for name in some(chance, ["§u", "§v"], 2)]
+                upsertion = {"iterations": chance.choice([4096, 8192, 1, 99_999]), "salt": b"salt", "salted_password": b"p" * 32}
+                named = some(chance, ["§u", "§w", ""], 2)
+                upsertions = [{"name": name, "mechanism": chance.choice([1, 2, 2, 9])} | upsertion for name in named]
+                yield step("AlterUserScramCredentials", chance, {"deletions": deletions, "upsertions": upsertions})
             case 8:
                 users = chance.choice([None, [], ["§u"], ["§u", "§u", "§v"]])
                 yield step("DescribeUserScramCredentials", chance, {"users": users and [{"name": name} for name in users]})

@@ -54,7 +54,7 @@ _CONTROLLER: Final = "absent: between brokers and controllers, on Kafka's contro
 _SHARE: Final = "absent: share groups are not served"
 _STREAMS: Final = "absent: the streams group protocol is not served"
 ABSENT: Final[dict[int, str]] = {
-    **dict.fromkeys((17, 36, 51), _SECURITY),
+    **dict.fromkeys((17, 36), _SECURITY),
     **dict.fromkeys((29, 30, 31), _ACLS),
     **dict.fromkeys((38, 39, 40, 41), _TOKENS),
     **dict.fromkeys((52, 53, 54, 59, 80, 81, 82), _QUORUM),
@@ -72,7 +72,7 @@ NOTES: Final[dict[int, str]] = {
     45: "this node is the only one that can be assigned; cancelling is NO_REASSIGNMENT_IN_PROGRESS",
     46: "none is ever in progress",
     49: "quotas of IP addresses are kept and shown, without effect",
-    50: "there are no such users; it lets Kafka's tools describe quotas of users",
+    51: "kept and shown; nobody is asked for a password: there is no SASL",
     55: "this node is the one voter; the offset is the revision of its metadata store",
     57: "the levels are those of the release: asking for another is INVALID_UPDATE_VERSION",
     64: "this broker can't be unregistered, and there is no other",

@@ -51,6 +51,8 @@ METADATA_LOG = (
     "config_record",
     "partition_change_record",
     "remove_topic_record",
+    "user_scram_credential_record",
+    "remove_user_scram_credential_record",
     "client_quota_record",
     "producer_ids_record",
 )

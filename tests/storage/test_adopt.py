@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def kafka(tmp_path: Path) -> KafkaFiles:
 def test_metadata_are_the_newest_snapshot_and_what_came_after(tmp_path: Path) -> None:
     kept, gone, late, half = (uuid4() for _ in range(4))
     quota = {"entity": [{"entity_type": "user", "entity_name": None}], "key": "producer_byte_rate"}
+    secret = {"salt": b"s", "stored_key": b"k", "server_key": b"v", "iterations": 4096}
 
     def partition(topic: object) -> bytes:
         return record("partition_record", topic_id=topic, partition_id=0, replicas=[1, 2], isr=[1, 2], leader_epoch=4)
@@ -58,6 +60,8 @@ def test_metadata_are_the_newest_snapshot_and_what_came_after(tmp_path: Path) ->
         record("config_record", resource_type=TOPIC, resource_name="gone", name="segment.ms", value="7"),
         record("producer_ids_record", next_producer_id=3000),
         record("client_quota_record", **quota, value=17.5),
+        record("user_scram_credential_record", name="ann", mechanism=1, **secret),
+        record("user_scram_credential_record", name="ann", mechanism=2, **secret),
         b"\x01\x12\x00and then an ACL of which only the kind matters",
     ]
     after = [
@@ -68,6 +72,7 @@ def test_metadata_are_the_newest_snapshot_and_what_came_after(tmp_path: Path) ->
         record("config_record", resource_type=BROKER, resource_name="1", name="log.retention.ms", value="8"),
         record("producer_ids_record", next_producer_id=4000),
         record("client_quota_record", **quota, value=0.0, remove=True),
+        record("remove_user_scram_credential_record", name="ann", mechanism=1),
         BEGIN,
         record("topic_record", name="late", topic_id=late),
         END,
@@ -89,6 +94,7 @@ def test_metadata_are_the_newest_snapshot_and_what_came_after(tmp_path: Path) ->
     assert (TOPIC, "gone") not in image.configs
     assert image.next_producer_id == 4000
     assert not any(image.quotas.values())
+    assert image.users == {"ann": {2: {"name": "ann", "mechanism": 2} | secret}}
     assert image.security == {"ACLs": 1}
 
 
@@ -213,10 +219,10 @@ def test_what_has_no_place_here_is_named(kafka: KafkaFiles, tmp_path: Path) -> N
     kafka.topic("__share_group_state", [{0: LOG}])
     kafka.metadata += [
         b"\x01\x12\x00an ACL",
-        b"\x01\x0b\x00credentials",
         record("config_record", resource_type=TOPIC, resource_name="t", name="min.insync.replicas", value="1"),
         record("config_record", resource_type=TOPIC, resource_name="t", name="no.such.setting", value="1"),
         record("config_record", resource_type=TOPIC, resource_name="t", name="retention.ms", value="ages"),
+        record("user_scram_credential_record", name="ann", mechanism=1, salt=b"s", stored_key=b"k", server_key=b"v", iterations=4096),
     ]
     kafka.topic("t", [{0: LOG}])
     kafka.write()
@@ -224,12 +230,12 @@ def test_what_has_no_place_here_is_named(kafka: KafkaFiles, tmp_path: Path) -> N
     plan = planned(*kafka.paths, target=tmp_path / "data")
     values = dict(adoption.entries(plan, {tmp_path / "data/kafka": "x"}))
     assert decode_topic("t", values[PREFIX + "t"]).configs == {"min.insync.replicas": "1"}
+    assert json.loads(values["/config/user/ann"]) == {"SCRAM-SHA-256": "salt=cw==,stored_key=aw==,server_key=dg==,iterations=4096"}
     assert [line.replace(str(tmp_path), "") for line in plan.left] == [
         "topic __share_group_state: share groups are not served",
         "topic behind: partitions [0] were not in sync here",
         "/kafka/stray-3: no topic of the cluster has it",
         "1 ACLs: there is no such thing here",
-        "1 SCRAM credentials: there is no such thing here",
         "topic t: setting no.such.setting=1: it can't be set here",
         plan.left[-1],
     ]

@@ -20,8 +20,10 @@ KINDS = {
     "config_record": 4,
     "partition_change_record": 5,
     "remove_topic_record": 9,
+    "user_scram_credential_record": 11,
     "client_quota_record": 14,
     "producer_ids_record": 15,
+    "remove_user_scram_credential_record": 22,
 }
 BEGIN, END, ABORT = b"\x01\x17\x00\x00", b"\x01\x18\x00\x00", b"\x01\x19\x00\x00"
 """Of a transaction of the controller's: frame, kind, version, no tagged fields."""

@@ -9,7 +9,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from fastlog.broker import configs, quotas
+from fastlog.broker import configs, quotas, scram
 from fastlog.broker.server import CLUSTER_ID_KEY, DIRECTORIES_KEY, METADATA, PRODUCER_IDS_KEY
 from fastlog.config.broker import BROKER_KEYS
 from fastlog.config.client_metrics import CLIENT_METRICS_KEYS
@@ -76,6 +76,14 @@ def entries(plan: Plan, ids: Mapping[Path, str]) -> Iterator[tuple[str, bytes]]:
     for entity, values in sorted(image.quotas.items(), key=lambda item: json.dumps(item[0])):
         if values:
             yield quotas.PREFIX + json.dumps(entity, separators=(",", ":")), _json(values)
+    for user, kept in sorted(image.users.items()):
+        own = {scram.MECHANISMS[number]: _credential(record) for number, record in kept.items() if number in scram.MECHANISMS}
+        if own:
+            yield configs.USER_PREFIX + user, _json(own)
+
+
+def _credential(record: Mapping[str, Any]) -> str:
+    return scram.credential(**{name: record[name] for name in ("salt", "stored_key", "server_key", "iterations")})
 
 
 def _topic(plan: Plan, topic: Topic, ids: Mapping[Path, str]) -> TopicRecord:

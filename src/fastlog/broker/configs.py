@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastlog.broker.named_configs import NamedConfigs
 from fastlog.broker.plane import CODEC_PRODUCER, BatchRules, LogSettings
@@ -24,7 +24,9 @@ log = logging.getLogger("fastlog.config")
 PREFIX = "/config/broker/"
 GROUP_PREFIX = "/config/group/"
 CLIENT_METRICS_PREFIX = "/config/client-metrics/"
+USER_PREFIX = "/config/user/"
 _CODECS = {"producer": CODEC_PRODUCER, "uncompressed": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+MIN_IN_SYNC: Final = "min.insync.replicas"
 _LEVELS = {"gzip": "compression.gzip.level", "lz4": "compression.lz4.level", "zstd": "compression.zstd.level"}
 
 
@@ -42,11 +44,13 @@ class ConfigManager:
         self.values = _Values(self)
         self.groups = NamedConfigs(store, GROUP_PREFIX)
         self.client_metrics = NamedConfigs(store, CLIENT_METRICS_PREFIX)
+        self.users = NamedConfigs(store, USER_PREFIX)
 
     async def load(self) -> None:
         """Reads what administrators set. A setting that this release does not know any more is named and left out."""
         await self.groups.load()
         await self.client_metrics.load()
+        await self.users.load()
         for entry in await self._store.range(PREFIX):
             if entry.key not in self._revisions:
                 continue
@@ -59,6 +63,9 @@ class ConfigManager:
                     log.warning("the stored broker setting %s=%s is not one that this release takes; it is left out", name, text)
                 else:
                     layer[name] = text
+        # With eligible leader replicas (KIP-966), as Kafka has them from 4.1 on, it is one number for the whole cluster from the beginning
+        self.layers.dynamic.pop(MIN_IN_SYNC, None)
+        self.layers.dynamic_default.setdefault(MIN_IN_SYNC, self.layers.broker(MIN_IN_SYNC)[0].text)
 
     def _layer(self, key: str) -> dict[str, str]:
         return self.layers.dynamic_default if key == PREFIX else self.layers.dynamic

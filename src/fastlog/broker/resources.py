@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from fastlog.broker.configs import may_change
+from fastlog.broker.configs import MIN_IN_SYNC, may_change
 from fastlog.broker.said import said
 from fastlog.broker.topic_names import why_invalid
 from fastlog.config.broker import BROKER_KEYS
@@ -109,7 +109,7 @@ async def _alter_group(ctx: Context, name: str, change: Change, *, validate_only
             raise KafkaError(Error.INVALID_CONFIG, str(error)) from None
         return wanted
 
-    with _storing(ctx):
+    with storing(ctx):
         await ctx.configs.groups.alter(name, checked, validate_only=validate_only)
 
 
@@ -140,12 +140,13 @@ async def _alter_client_metrics(ctx: Context, name: str, change: Change, *, vali
             raise KafkaError(code, str(error)) from None
         return wanted
 
-    with _storing(ctx):
+    with storing(ctx):
         await ctx.configs.client_metrics.alter(name, checked, validate_only=validate_only)
 
 
 @contextlib.contextmanager
-def _storing(ctx: Context) -> Iterator[None]:
+def storing(ctx: Context) -> Iterator[None]:
+    """A failure of the metadata store becomes an answer. Raises KafkaError."""
     try:
         yield
     except StoreError as error:
@@ -183,9 +184,13 @@ async def _alter_broker(ctx: Context, name: str, change: Change, *, validate_onl
             check_threads(layers, replace(layers, **{"dynamic" if name else "dynamic_default": wanted}))
         except ConfigError as error:
             raise KafkaError(Error.INVALID_REQUEST, str(error)) from None
+        if name and MIN_IN_SYNC in changed:
+            raise KafkaError(Error.INVALID_CONFIG, f"Broker-level {MIN_IN_SYNC} cannot be altered while ELR is enabled.")
+        if not name and MIN_IN_SYNC not in wanted:
+            raise KafkaError(Error.INVALID_CONFIG, f"Cluster-level {MIN_IN_SYNC} cannot be removed while ELR is enabled.")
         if unknown:  # said last: Kafka says what is wrong with the others, and takes these
             raise KafkaError(Error.INVALID_CONFIG, f"Unknown broker config name: {unknown[0]}")
         return wanted
 
-    with _storing(ctx):
+    with storing(ctx):
         await ctx.configs.alter_dynamic(name, checked, validate_only=validate_only)

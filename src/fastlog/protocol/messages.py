@@ -129,6 +129,8 @@ _DATA_FILES = {
     "config_record": "metadata_log",
     "partition_change_record": "metadata_log",
     "remove_topic_record": "metadata_log",
+    "user_scram_credential_record": "metadata_log",
+    "remove_user_scram_credential_record": "metadata_log",
     "client_quota_record": "metadata_log",
     "producer_ids_record": "metadata_log",
 }

@@ -35,18 +35,18 @@ _KINDS: Final = {
     4: "config_record",
     5: "partition_change_record",
     9: "remove_topic_record",
+    11: "user_scram_credential_record",
     14: "client_quota_record",
     15: "producer_ids_record",
+    22: "remove_user_scram_credential_record",
 }
 _SECURITY: Final = {
     10: "delegation tokens",
-    11: "SCRAM credentials",
     18: "ACLs",
     19: "ACLs",
-    22: "SCRAM credentials",
     26: "delegation tokens",
 }
-_REMOVALS: Final = frozenset((19, 22, 26))
+_REMOVALS: Final = frozenset((19, 26))
 
 
 class KraftError(Exception):
@@ -82,6 +82,8 @@ class Image:
     configs: dict[tuple[int, str], dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     """Settings by type and name of what they are of."""
     quotas: dict[tuple[tuple[str, str | None], ...], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    users: dict[str, dict[int, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    """What is kept of passwords, by user and mechanism of SCRAM: the record."""
     next_producer_id: int = 0
     security: Counter[str] = field(default_factory=Counter)
     """How many there are of what is about authentication and authorization."""
@@ -138,6 +140,12 @@ class Image:
             quotas.pop(m["key"], None)
         else:
             quotas[m["key"]] = m["value"]
+
+    def _user_scram_credential_record(self, m: dict[str, Any]) -> None:
+        self.users[m["name"]][m["mechanism"]] = m
+
+    def _remove_user_scram_credential_record(self, m: dict[str, Any]) -> None:
+        self.users[m["name"]].pop(m["mechanism"], None)
 
     def _producer_ids_record(self, m: dict[str, Any]) -> None:
         self.next_producer_id = max(self.next_producer_id, m["next_producer_id"])

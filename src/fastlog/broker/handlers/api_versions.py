@@ -1,7 +1,8 @@
 """ApiVersions v0-4: which requests are served in which versions, and which features the cluster has.
 
 An unsupported version is answered by the dispatcher (KIP-511). A feature is finalized (KIP-584) at the level whose requests are
-served: the share and streams group protocols are not, and a Kafka cluster at their level 0 does not list them.
+served: the share and streams group protocols are not, and a Kafka cluster at their level 0 does not list them. Eligible leader
+replicas (KIP-966) are none on one node; what remains of them is that min.insync.replicas is set for the whole cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SUPPORTED: Final = {
     "streams.version": (0, 1),
     "transaction.version": (0, 2),
 }
-FINALIZED: Final = {"group.version": 1, "metadata.version": 30, "transaction.version": 2}
+FINALIZED: Final = {"eligible.leader.replicas.version": 1, "group.version": 1, "metadata.version": 30, "transaction.version": 2}
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _APIS: Final = [
     {"api_key": key, "min_version": api.advertised[0], "max_version": api.advertised[1]}

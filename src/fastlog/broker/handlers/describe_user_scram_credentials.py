@@ -1,13 +1,11 @@
-"""DescribeUserScramCredentials v0: the users with a password (KIP-554). There is no SASL, so there are none.
-
-It is served all the same because Kafka's tools ask for it whenever they describe users, who may have quotas.
-"""
+"""DescribeUserScramCredentials v0: the users with a password for SASL/SCRAM, without the passwords (KIP-554)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from fastlog.broker.scram import MECHANISMS, iterations_of
 from fastlog.protocol.errors import Error
 
 if TYPE_CHECKING:
@@ -16,13 +14,22 @@ if TYPE_CHECKING:
 
 
 async def handle(ctx: Context, request: RequestContext, message: Message) -> Message:
-    times = Counter(user["name"] for user in message["users"] or ())
-    return {"error_code": Error.NONE, "error_message": "", "results": [_described(name, count) for name, count in times.items()]}
+    names = [user["name"] for user in message["users"] or ()] or ctx.configs.users.names()
+    return {
+        "error_code": Error.NONE,
+        "error_message": "",
+        "results": [_described(ctx, name, times) for name, times in Counter(names).items()],
+    }
 
 
-def _described(name: str, count: int) -> dict[str, Any]:
-    if count > 1:
-        error, why = Error.DUPLICATE_RESOURCE, "Cannot describe SCRAM credentials for the same user twice in a single request: "
-    else:
-        error, why = Error.RESOURCE_NOT_FOUND, "Attempt to describe a user credential that does not exist: "
-    return {"user": name, "error_code": error, "error_message": why + name, "credential_infos": []}
+def _described(ctx: Context, name: str, times: int) -> dict[str, Any]:
+    own = ctx.configs.users.get(name)
+    error, why = Error.NONE, None
+    if times > 1:
+        error, why = Error.DUPLICATE_RESOURCE, f"Cannot describe SCRAM credentials for the same user twice in a single request: {name}"
+    elif not own:
+        error, why = Error.RESOURCE_NOT_FOUND, f"Attempt to describe a user credential that does not exist: {name}"
+    infos = [
+        {"mechanism": number, "iterations": iterations_of(own[mechanism])} for number, mechanism in MECHANISMS.items() if mechanism in own
+    ]
+    return {"user": name, "error_code": error, "error_message": why, "credential_infos": [] if error else infos}
