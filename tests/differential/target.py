@@ -31,7 +31,7 @@ ANSWER_TIMEOUT_S = 10.0
 _NOT_YET = {5, 6, 14, 15, 16}
 _CONCURRENT = 51
 _PAST_MS = 1_701_000_000_000  # all records of the sequences are older; markers are of now
-_CHANGES = {"CreateTopics", "DeleteTopics", "CreatePartitions", "IncrementalAlterConfigs", "AlterConfigs"}
+_CHANGES = {"CreateTopics", "DeleteTopics", "CreatePartitions", "IncrementalAlterConfigs", "AlterConfigs", "AlterClientQuotas"}
 _NAMES = (
     "name",
     "topic",
@@ -262,6 +262,8 @@ class Target:
             shown = _without_positions(shown)
         if key in {0, 1}:
             shown["responses"] = _merged(shown["responses"])
+        if key == 2:
+            shown["topics"] = _merged(shown["topics"])
         return shown
 
     def _foreign(self, item: Any) -> bool:
@@ -347,7 +349,7 @@ def _merged(topics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made: dict[tuple[Any, Any], dict[str, Any]] = {}
     for topic in topics:
         partitions = next(name for name in ("partitions", "partition_responses") if name in topic)
-        found = made.setdefault((topic.get("topic"), topic.get("topic_id")), topic | {partitions: []})
+        found = made.setdefault((topic.get("topic") or topic.get("name"), topic.get("topic_id")), topic | {partitions: []})
         found[partitions] = sorted([*found[partitions], *topic[partitions]], key=_order)
     return list(made.values())
 

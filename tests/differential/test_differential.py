@@ -60,9 +60,8 @@ def test_a_difference_is_found_and_told() -> None:
     assert (found.path, found.kafka, found.fastlog, used) == (".error_code", 25, 22, set())
     assert differences(step, "closed", {"error_code": 0}, used)
     # one that is allowed is not told, and its rule counts as used; the others are named as unused
-    topics = {"responses": [{"topic_id": "<a>", "partitions": [{"partition_index": 0, "aborted_transactions": []}]}]}
-    none = {"responses": [{"topic_id": "<a>", "partitions": [{"partition_index": 0, "aborted_transactions": None}]}]}
-    assert not differences({"api": "Fetch", "version": 13, "message": {}}, topics, none, used)
+    theirs, ours = ({"topics": [{"name": "", "error_code": code}]} for code in (-1, 42))
+    assert not differences({"api": "Metadata", "version": 12, "message": {}}, theirs, ours, used)
     report = Report(used=used)
     assert len(used) == 1
     assert set(report.unused()) == set(RULES) - used

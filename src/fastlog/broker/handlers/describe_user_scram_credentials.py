@@ -24,7 +24,7 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
 
 def _described(ctx: Context, name: str, times: int) -> dict[str, Any]:
     own = ctx.configs.users.get(name)
-    error, why = Error.NONE, None
+    error, why = Error.NONE, ""
     if times > 1:
         error, why = Error.DUPLICATE_RESOURCE, f"Cannot describe SCRAM credentials for the same user twice in a single request: {name}"
     elif not own:
