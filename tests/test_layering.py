@@ -58,6 +58,7 @@ LAYERS = {
         "threads",
         "work",
         "driver",
+        "disksync",
         "arena",
         "mail",
         "files",

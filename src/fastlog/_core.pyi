@@ -28,6 +28,7 @@ from fastlog.native.compact import DamagedLogError as DamagedLogError
 from fastlog.native.compression import compress as compress
 from fastlog.native.compression import decompress as decompress
 from fastlog.native.crc32c import checksum as _checksum
+from fastlog.native.disksync import DiskSync as DiskSync
 from fastlog.native.offsetpack import pack_commit as pack_commit
 from fastlog.native.recordpack import pack_pairs as pack_pairs
 from fastlog.native.recordpack import pack_records as pack_records
@@ -84,6 +85,7 @@ class DataPlane:
         leader_epoch: int,
         create: bool,
         clean: bool,
+        together: bool,
         settings: tuple[Any, ...],
     ) -> bool: ...
     def control(self, cookie: int, handle: int, kind: int, number: int, settings: tuple[Any, ...], end: int = 0) -> bool: ...

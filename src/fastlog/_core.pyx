@@ -17,6 +17,7 @@ ROOMS = {
     "compact": ("Compaction", "CompactionCancelledError", "DamagedLogError"),
     "compression": ("compress", "decompress"),
     "crc32c": ("crc32c",),
+    "disksync": ("DiskSync",),
     "offsetpack": ("pack_commit",),
     "recordpack": ("pack_pairs", "pack_records", "pairs_bytes"),
     "standing": ("StandingAnswer",),

@@ -166,6 +166,8 @@ def test_many_partitions(start: Callable[[], Broker]) -> None:
     wire = Wire(broker.bootstrap)
     (topic,) = wire.call("Metadata", topics=[{"name": "many"}])["topics"]
     assert {(p["error_code"], p["leader_epoch"]) for p in topic["partitions"]} == {(0, 1)}
+    for partition, offset in ((0, 1), (1, 0), (150, 1), (299, 1)):
+        assert wire.produce("many", [b"x"], partition=partition)["base_offset"] == offset
     (answer,) = wire.call("DeleteTopics", topics=[{"name": "many"}], timeout_ms=5000)["responses"]
     assert answer["error_code"] == 0
     assert not list(broker.data.glob("many-*"))

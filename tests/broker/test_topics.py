@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ from uuid import UUID
 
 import pytest
 
+from fastlog._core import DiskSync
 from fastlog.metadata.sqlite import SqliteStore
 from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error
 from fastlog.protocol.messages import API_BY_NAME
+from fastlog.storage.epochs import load_epochs
 from tests.broker.fake_plane import FakeDisk
 from tests.broker.running import Running, new_topic, running
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NO_ID = UUID(int=0)
+MANY = 8
+"""From so many partitions on a start flushes for all of them at once, here."""
 
 
 def _versions(name: str) -> range:
@@ -481,6 +486,77 @@ def test_a_data_directory_that_is_missing_takes_only_its_partitions(tmp_path: Pa
             response = await again.call("Metadata", topics=[{"name": "t"}])
             assert [p["error_code"] for p in response["topics"][0]["partitions"]] == [0] * 4
 
+    asyncio.run(run())
+
+
+def test_a_start_flushes_for_many_partitions_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+
+    class Sync(DiskSync):
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def sync(self) -> None:
+            flushed.append(self.path)
+            super().sync()
+
+    async def run() -> None:
+        disk = FakeDisk()
+        many, few = tmp_path / "many", tmp_path / "few"
+        async with running(many, disk=disk, kill=True) as broker:
+            await broker.create("t", MANY)
+            await broker.append("t", 7, 3)
+        async with running(many, few, disk=disk, kill=True) as broker:
+            await broker.create("u", 3)
+            assert flushed == [many, many], "the epochs' files, then their names"
+            assert all(log.spec.together for log in broker.plane.open.values() if log.spec.topic == "t")
+            topic = broker.topics.get("t")
+            assert topic is not None
+            for index in range(MANY):
+                assert broker.plane.open[topic.topic_id, index].epoch == 1
+                assert load_epochs(str(many / f"t-{index}")).entries == ([(0, 0), (1, 3)] if index == 7 else [(1, 0)])
+        async with running(many, few, disk=disk) as broker:
+            assert {log.spec.topic: log.spec.together for log in broker.plane.open.values()} == {"t": True, "u": False}
+        flushed.clear()
+        async with running(many, few, disk=disk) as broker:
+            assert not any(log.spec.together for log in broker.plane.open.values()), "stopped in order"
+        assert not flushed
+
+    monkeypatch.setattr("fastlog.broker.opening.TOGETHER_MIN", MANY)
+    monkeypatch.setattr("fastlog.broker.opening.DiskSync", Sync)
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("flush", [1, 2])
+def test_a_flush_for_many_that_fails_takes_only_their_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: int) -> None:
+    left = [flush]
+
+    class Sync(DiskSync):
+        def sync(self) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise OSError(errno.EIO, "Input/output error")
+
+    async def run() -> None:
+        disk = FakeDisk()
+        one, two = tmp_path / "one", tmp_path / "two"
+        async with running(one, disk=disk, kill=True) as broker:
+            await broker.create("t", MANY)
+        async with running(one, two, disk=disk) as broker:
+            await broker.create("u", 1)
+            offline = {log.spec.topic: log.offline for log in broker.plane.open.values()}
+            assert offline == {"t": Error.KAFKA_STORAGE_ERROR, "u": 0}
+        assert not (one / ".kafka_cleanshutdown").exists()
+        async with running(one, two, disk=disk) as broker:
+            topic = broker.topics.get("t")
+            assert topic is not None
+            for index in range(MANY):
+                log = broker.plane.open[topic.topic_id, index]
+                assert (log.offline, log.epoch) == (0, topic.partitions[index].epoch)
+                assert load_epochs(str(one / f"t-{index}")).latest == log.epoch
+
+    monkeypatch.setattr("fastlog.broker.opening.TOGETHER_MIN", MANY)
+    monkeypatch.setattr("fastlog.broker.opening.DiskSync", Sync)
     asyncio.run(run())
 
 

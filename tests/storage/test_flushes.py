@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlog.storage.flushes import FLUSHES, one_flush_for_many
+from fastlog.storage.flushes import FLUSHES, one_flush_for_many, synced_whole
 
 Host = Callable[..., tuple[Path, Path]]
 
@@ -75,6 +75,16 @@ def test_what_cannot_be_looked_at_is_not_relied_on(host: Host, tmp_path: Path) -
     assert not one_flush_for_many([tmp_path], sys=sys, mounts=mounts).allowed
     assert not one_flush_for_many([tmp_path / "none"], sys=sys, mounts=mounts).allowed
     assert not one_flush_for_many([], sys=sys, mounts=mounts).allowed
+
+
+KNOWN = {"ext4": True, "xfs": True, "tmpfs": True, "overlay": True, "fuse.sshfs": False, "nfs4": False}
+
+
+@pytest.mark.parametrize(("kind", "known"), KNOWN.items())
+def test_syncfs_is_relied_on_where_it_is_known_to_do_all(host: Host, tmp_path: Path, kind: str, known: bool) -> None:
+    _, mounts = host(kind)
+    assert synced_whole(tmp_path, mounts=mounts) == known
+    assert not synced_whole(Path("/proc"), mounts=mounts)
 
 
 def test_this_host_gives_an_answer(tmp_path: Path) -> None:

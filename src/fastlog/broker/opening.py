@@ -7,25 +7,33 @@ what a deletion left. Directories that no topic owns are named in the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastlog._core import DiskSync
 from fastlog.broker.partitions import Partition, Topic
 from fastlog.metadata.topics import PREFIX, TopicRecord, decode_topic
 from fastlog.protocol.errors import Error
-from fastlog.storage.epochs import Epochs, load_epochs
+from fastlog.storage.epochs import load_epochs, save_epochs
 from fastlog.storage.files import DamagedFileError
+from fastlog.storage.flushes import synced_whole
 from fastlog.storage.placement import Placement, remove_partition, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastlog.broker.plane import OpenResult
     from fastlog.broker.topics import TopicManager
     from fastlog.storage.directory import DataDirectory
 
 log = logging.getLogger("fastlog.opening")
+TOGETHER_MIN = 256
+"""From so many logs of a data directory on, of which the ends are searched for, one flush of the file system does for all. (It also waits
+for what other programs wrote there, so it is not worth it for a few.)"""
 
 
 @dataclass(slots=True)
@@ -65,14 +73,20 @@ async def open_topics(manager: TopicManager) -> Opened:
     await _finish_deletions(manager, [topic for topic, _ in gone])
     await asyncio.gather(*(asyncio.to_thread(_survey, directory, topics) for directory in directories))
     found = [(topic, partition) for topic in topics for partition in topic.partitions]
-    results = await asyncio.gather(*(_open(manager, topic, partition) for topic, partition in found))
+    syncs = await asyncio.to_thread(_syncs, directories, [partition for _, partition in found])
+    await asyncio.gather(*(asyncio.to_thread(_load_epochs, directory, found) for directory in directories))
+    for topic in topics:
+        topic.pushed = None, manager.configs.log_settings(topic.configs, internal=topic.internal)
+    results = await asyncio.gather(
+        *(_open(manager, topic, partition, together=partition.directory_id in syncs) for topic, partition in found)
+    )
     opened = Opened(topics=len(topics), partitions=len(found))
     recovered: list[tuple[Topic, Partition]] = []
     for (topic, partition), result in zip(found, results, strict=True):
         _count(opened, topic, partition, result)
         if result.recovered and partition.offline is None:
             recovered.append((topic, partition))
-    await _raise_epochs(manager, topics, recovered)
+    opened.offline += await _raise_epochs(manager, topics, recovered, syncs)
     await _restore_log_starts(manager, topics, directories)
     for topic in topics:
         manager.add(topic)
@@ -80,20 +94,39 @@ async def open_topics(manager: TopicManager) -> Opened:
     return opened
 
 
-async def _open(manager: TopicManager, topic: Topic, partition: Partition) -> OpenResult:
+def _syncs(directories: Iterable[DataDirectory], partitions: Iterable[Partition]) -> dict[str, DiskSync]:
+    """The data directories, by id, in which one flush does for all logs. Blocks."""
+    count = Counter(p.directory_id for p in partitions if p.directory is not None and not p.directory.clean)
+    syncs = {}
+    for directory in directories:
+        with contextlib.suppress(OSError):  # then each log has flushes of its own
+            if count[directory.id] >= TOGETHER_MIN and synced_whole(directory.path):
+                syncs[directory.id] = DiskSync(directory.path)
+    return syncs
+
+
+def _load_epochs(directory: DataDirectory, partitions: Iterable[tuple[Topic, Partition]]) -> None:
+    """Reads the epochs of all partitions in a data directory. Blocks."""
+    for topic, partition in partitions:
+        if partition.directory is not directory or partition.index >= topic.made:
+            continue
+        try:
+            partition.epochs = load_epochs(str(directory.partition_path(topic.name, partition.index)))
+        except (DamagedFileError, OSError) as error:
+            log.warning("%s; the partition goes on with the epoch that the metadata has", error)
+        partition.epoch = max(partition.epoch, partition.epochs.latest)
+
+
+async def _open(manager: TopicManager, topic: Topic, partition: Partition, *, together: bool) -> OpenResult:
+    assert topic.pushed is not None
+    settings = topic.pushed[1]
     if partition.directory is None:
-        return await manager.open(topic, partition, create=False)  # says which is missing
+        return await manager.open(topic, partition, settings, create=False)  # says which is missing
     path = partition.directory.partition_path(topic.name, partition.index)
     if partition.index >= topic.made:
         await asyncio.to_thread(remove_partition, path)  # nobody could write to it yet
-        return await manager.open(topic, partition, create=True)
-    try:
-        partition.epochs = await asyncio.to_thread(load_epochs, str(path))
-    except (DamagedFileError, OSError) as error:
-        log.warning("%s; the partition goes on with the epoch that the metadata has", error)
-        partition.epochs = Epochs()
-    partition.epoch = max(partition.epoch, partition.epochs.latest)
-    return await manager.open(topic, partition, create=False)
+        return await manager.open(topic, partition, settings, create=True)
+    return await manager.open(topic, partition, settings, create=False, together=together)
 
 
 def _count(opened: Opened, topic: Topic, partition: Partition, result: OpenResult) -> None:
@@ -111,8 +144,12 @@ def _count(opened: Opened, topic: Topic, partition: Partition, result: OpenResul
         log.warning("partition %s: %d bytes past its end were no part of the log and are gone: %s", name, result.lost_bytes, result.why)
 
 
-async def _raise_epochs(manager: TopicManager, topics: Sequence[Topic], recovered: Sequence[tuple[Topic, Partition]]) -> None:
-    """New epochs for partitions that were not left in order; and the records of topics that were in the making. One transaction."""
+async def _raise_epochs(
+    manager: TopicManager, topics: Sequence[Topic], recovered: Sequence[tuple[Topic, Partition]], syncs: Mapping[str, DiskSync]
+) -> int:
+    """New epochs for partitions that were not left in order; and the records of topics that were in the making. One transaction. What
+    recovery did in the directories that `syncs` has is durable then too. Returns how many partitions are offline as that was not to be had.
+    """
     for _, partition in recovered:
         partition.epoch += 1
     changed = {topic.name: topic for topic, _ in recovered} | {topic.name: topic for topic in topics if topic.made < len(topic.partitions)}
@@ -127,28 +164,50 @@ async def _raise_epochs(manager: TopicManager, topics: Sequence[Topic], recovere
         for topic in changed.values():
             topic.revision = revision
     stale = {id(partition) for _, partition in recovered}
+    to_save: defaultdict[str, list[tuple[Topic, Partition]]] = defaultdict(list)
+    for topic in topics:
+        for partition in topic.partitions:
+            if partition.offline is None and (id(partition) in stale or partition.epochs.latest < partition.epoch):
+                _begin_epoch(manager, topic, partition)
+                to_save[partition.directory_id].append((topic, partition))
+    failed = await asyncio.gather(*(_save_epochs(manager, found, syncs.get(id_)) for id_, found in to_save.items()))
+    await asyncio.gather(*(manager.plane.set_leader_epoch(topic.topic_id, p.index, p.epoch) for topic, p in recovered))
+    return sum(failed)
 
-    async def save(topic: Topic, partition: Partition) -> None:
-        at = manager.plane.positions(topic.topic_id, partition.index)
-        assert at is not None
-        assert partition.directory is not None
-        partition.epochs.truncate_end(at.log_end)
-        if not partition.epochs.entries and at.log_end > at.log_start:
-            partition.epochs.assign(max(partition.epoch - 1, 0), at.log_start)  # there was no checkpoint: one epoch wrote all
-        partition.epochs.assign(partition.epoch, at.log_end)
-        path = str(partition.directory.partition_path(topic.name, partition.index))
-        await asyncio.to_thread(partition.epochs.save, path, durable=True)
-        if id(partition) in stale:
-            await manager.plane.set_leader_epoch(topic.topic_id, partition.index, partition.epoch)
 
-    await asyncio.gather(
-        *(
-            save(topic, partition)
-            for topic in topics
-            for partition in topic.partitions
-            if partition.offline is None and (id(partition) in stale or partition.epochs.latest < partition.epoch)
-        )
-    )
+def _begin_epoch(manager: TopicManager, topic: Topic, partition: Partition) -> None:
+    at = manager.plane.positions(topic.topic_id, partition.index)
+    assert at is not None
+    partition.epochs.truncate_end(at.log_end)
+    if not partition.epochs.entries and at.log_end > at.log_start:
+        partition.epochs.assign(max(partition.epoch - 1, 0), at.log_start)  # there was no checkpoint: one epoch wrote all
+    partition.epochs.assign(partition.epoch, at.log_end)
+
+
+async def _save_epochs(manager: TopicManager, found: Sequence[tuple[Topic, Partition]], sync: DiskSync | None) -> int:
+    """Makes the epochs of a data directory's partitions durable. Where that fails they are offline; returns how many."""
+
+    def save(some: Sequence[tuple[Topic, Partition]]) -> None:
+        changed = {str(p.directory.partition_path(topic.name, p.index)): p.epochs for topic, p in some if p.directory is not None}
+        if sync is not None:
+            save_epochs(changed, sync.sync)
+            return
+        for path, epochs in changed.items():
+            epochs.save(path)
+
+    async def try_to_save(some: Sequence[tuple[Topic, Partition]]) -> int:
+        try:
+            await asyncio.to_thread(save, some)
+        except OSError as error:
+            for topic, partition in some:
+                name = f"{topic.name}-{partition.index}"
+                log.error("partition %s is offline: what its recovery wrote is not durable: %s", name, error.strerror)
+                await manager.plane.fail_partition(topic.topic_id, partition.index, error.errno or errno.EIO)
+            return len(some)
+        return 0
+
+    groups = [found] if sync is not None else [[one] for one in found]
+    return sum(await asyncio.gather(*map(try_to_save, groups)))
 
 
 async def _restore_log_starts(manager: TopicManager, topics: Sequence[Topic], directories: Sequence[DataDirectory]) -> None:

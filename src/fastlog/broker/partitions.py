@@ -39,8 +39,8 @@ class Topic:
     revision: int = 0
     """Of its record in the metadata store."""
     made: int = 0
-    pushed: tuple[BatchRules, LogSettings] | None = None
-    """What the data plane was told last."""
+    pushed: tuple[BatchRules | None, LogSettings] | None = None
+    """What the data plane was told last. None for rules: it does not know the topic yet, only its partitions."""
     listing: list[dict[str, Any]] = field(default_factory=list)
     """Its partitions as Metadata shows them, as of `listed_ms`."""
     listed_ms: int | None = None

@@ -65,6 +65,8 @@ class PartitionSpec:
     clean: bool
     """Its data directory was shut down cleanly: the log's end need not be searched for."""
     settings: LogSettings
+    together: bool = False
+    """What recovery leaves is flushed by the caller, with that of others, before anything else is done with the partition."""
 
 
 @dataclass(frozen=True, slots=True)

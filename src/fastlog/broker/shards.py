@@ -345,6 +345,7 @@ class ShardedPlane:
             spec.leader_epoch,
             spec.create,
             spec.clean,
+            spec.together,
             _settings(spec.settings),
         )
         if error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fastlog.broker.configs import ConfigManager
-    from fastlog.broker.plane import Plane
+    from fastlog.broker.plane import LogSettings, Plane
     from fastlog.metadata.store import MetadataStore
     from fastlog.storage.directory import DataDirectory
 
@@ -222,7 +222,7 @@ class TopicManager:
         """Makes the partitions that are not yet made, and shows the topic to clients. Raises KafkaError."""
         rules, settings = self.configs.batch_rules(topic.configs), self.configs.log_settings(topic.configs, internal=topic.internal)
         new = topic.partitions[topic.made :]
-        results = await asyncio.gather(*(self.open(topic, partition, create=True) for partition in new))
+        results = await asyncio.gather(*(self.open(topic, partition, settings, create=True) for partition in new))
         for partition, result in zip(new, results, strict=True):
             if result.error:
                 why = f"partition {topic.name}-{partition.index} can't be made: {result.why}"
@@ -235,8 +235,8 @@ class TopicManager:
         await self.plane.publish_topic(topic.name, topic.topic_id, topic.made, rules, topic.internal)
         topic.pushed = rules, settings
 
-    async def open(self, topic: Topic, partition: Partition, *, create: bool) -> OpenResult:
-        """Opens one partition in the data plane, or makes it. What fails is in the result."""
+    async def open(self, topic: Topic, partition: Partition, settings: LogSettings, *, create: bool, together: bool = False) -> OpenResult:
+        """Opens one partition in the data plane, or makes it. What fails is in the result. `together`: see PartitionSpec."""
         directory = partition.directory
         if directory is None:
             return OpenResult(Error.KAFKA_STORAGE_ERROR, f"its data directory (id {partition.directory_id}) is not among those given")
@@ -249,7 +249,8 @@ class TopicManager:
             leader_epoch=partition.epoch,
             create=create,
             clean=directory.clean,
-            settings=self.configs.log_settings(topic.configs, internal=topic.internal),
+            settings=settings,
+            together=together,
         )
         async with self._opening:
             result = await self.plane.open_partition(spec)

@@ -396,7 +396,7 @@ cdef class DataPlane:
         return c
 
     def open_partition(self, int64_t cookie, int shard, bytes path, bytes topic_id, int index, int leader_epoch, bint create, bint clean,
-                       tuple settings) -> bool:
+                       bint together, tuple settings) -> bool:
         """Result: (error, why, recovered, lost_bytes, arena_bytes, handle)."""
         cdef Command *c = self._command(CMD_OPEN, cookie)
         c.path = strdup(path)
@@ -406,6 +406,7 @@ cdef class DataPlane:
         c.log.leader_epoch = leader_epoch
         c.log.create = create
         c.log.clean = clean
+        c.log.together = together
         fill_settings(&c.log.settings, settings)
         return self._send(shard, MAIL_COMMAND, 0, c)
 

@@ -227,6 +227,7 @@ cdef void control_open(StoreState *s, LogOpen *o) noexcept nogil:
     j.recovery.partition = o.index
     j.recovery.create = o.create
     j.recovery.clean = o.clean
+    j.recovery.together = o.together
     j.recovery.settings = sane(&o.settings)
     j.recovery.relics = <const RelicSet *> s.config.relics
     s.opens += 1

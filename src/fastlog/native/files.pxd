@@ -17,6 +17,7 @@ cdef struct FileCalls:              # the system calls below this room, each as 
     int (*ftruncate)(int fd, int64_t n) noexcept nogil
     int (*fdatasync)(int fd) noexcept nogil
     int (*fsync)(int fd) noexcept nogil
+    int (*syncfs)(int fd) noexcept nogil
     int (*fallocate)(int fd, int mode, int64_t at, int64_t n) noexcept nogil
     int (*rename)(const char *old, const char *new) noexcept nogil
     int (*unlink)(const char *path) noexcept nogil
@@ -51,8 +52,14 @@ cdef int file_allocate(int fd, int64_t from_, int64_t to, int64_t least, int64_t
 # Free bytes of a file's disk beyond those that `file_allocate` would leave.
 cdef int64_t file_room(int fd, int64_t reserve) noexcept nogil
 cdef int file_sync(int fd) noexcept nogil
-cdef int file_trim(int fd, int64_t size) noexcept nogil         # truncates, durably
+cdef int file_cut(int fd, int64_t size) noexcept nogil          # truncates
+cdef int file_trim(int fd, int64_t size) noexcept nogil         # the same, durably
 cdef int dir_sync(const char *path) noexcept nogil
+# For disk_sync: a descriptor of a nameless file on a directory's file system, or -errno.
+cdef int disk_open(const char *dir) noexcept nogil
+# Makes everything durable that was written to the file system, names and sizes too, by whomever. It fails when anything could not be
+# written back since disk_open (syncfs(2), Linux 5.8).
+cdef int disk_sync(int fd) noexcept nogil
 # Puts a file in place durably but for its directory entry: written beside, flushed, renamed.
 cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil
 # Writes n bytes at `at` of a file, made if missing, and ends it there, durably.

@@ -69,11 +69,12 @@ cdef extern from *:
     int k_ftruncate "ftruncate"(int fd, int64_t n) noexcept nogil
     int k_fdatasync "fdatasync"(int fd) noexcept nogil
     int k_fsync "fsync"(int fd) noexcept nogil
+    int k_syncfs "syncfs"(int fd) noexcept nogil
     int k_fallocate "fallocate"(int fd, int mode, int64_t at, int64_t n) noexcept nogil
     int k_unlink "unlink"(const char *path) noexcept nogil
     int k_mkdir "mkdir"(const char *path, unsigned mode) noexcept nogil
     int k_rmdir "rmdir"(const char *path) noexcept nogil
-    int O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC, O_DIRECT, O_DIRECTORY
+    int O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC, O_DIRECT, O_DIRECTORY, O_TMPFILE
 
 
 cdef int kernel_open(const char *path, int flags, int mode) noexcept nogil:
@@ -96,6 +97,7 @@ cdef void file_calls_reset() noexcept nogil:
     file_calls.ftruncate = k_ftruncate
     file_calls.fdatasync = k_fdatasync
     file_calls.fsync = k_fsync
+    file_calls.syncfs = k_syncfs
     file_calls.fallocate = k_fallocate
     file_calls.rename = kernel_rename
     file_calls.unlink = k_unlink
@@ -230,8 +232,13 @@ cdef int file_sync(int fd) noexcept nogil:
     return 0 if file_calls.fdatasync(fd) == 0 else unflushed(fd)
 
 
+cdef int file_cut(int fd, int64_t size) noexcept nogil:
+    return 0 if file_calls.ftruncate(fd, size) == 0 else errno
+
+
 cdef int file_trim(int fd, int64_t size) noexcept nogil:
-    return file_sync_whole(fd) if file_calls.ftruncate(fd, size) == 0 else errno
+    cdef int err = file_cut(fd, size)
+    return err if err else file_sync_whole(fd)
 
 
 cdef int dir_sync(const char *path) noexcept nogil:
@@ -242,6 +249,21 @@ cdef int dir_sync(const char *path) noexcept nogil:
     err = file_sync_whole(fd)
     file_calls.close(fd)
     return err
+
+
+cdef int disk_open(const char *dir) noexcept nogil:
+    cdef int fd = file_calls.open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0o600)
+    if fd < 0:
+        return -errno
+    file_calls.syncfs(fd)               # tells of failures of long ago, perhaps of other programs, that nobody was told of yet
+    return fd
+
+
+cdef int disk_sync(int fd) noexcept nogil:
+    """The flush of the file is for the device: XFS (xfs_fs_sync_fs) leaves that out of syncfs when its journal has nothing to write, though
+    data may have been written over blocks that were there; and fsync of a directory (xfs_dir_fsync) leaves it out too.
+    """
+    return file_sync_whole(fd) if file_calls.syncfs(fd) == 0 else unflushed(fd)
 
 
 cdef int file_put(const char *dir, const char *name, const void *data, size_t n) noexcept nogil:

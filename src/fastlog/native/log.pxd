@@ -130,6 +130,7 @@ cdef struct LogOpen:
     int32_t leader_epoch            # the newest the control plane knows
     bint create                     # the directory must not exist yet and is made, durably
     bint clean                      # the data directory was shut down cleanly: the end need not be searched for
+    bint together                   # what recovery leaves is flushed by the caller (disk_sync), before anything else is done with the log
     LogSettings settings
     int16_t error                   # out: Kafka error code
     char why[256]                   # out: what happened, for the operator (errors and truncations)

@@ -78,6 +78,7 @@ class LocalStore:
         leader_epoch: int = 0,
         create: bool | None = None,
         clean: bool = False,
+        together: bool = False,
         **settings: Any,
     ) -> LocalLog: ...
     def pump(self, logs: list[LocalLog], batch: Buffer, count: int, *, acks: int = -1, in_flight: int = 16) -> int: ...

@@ -338,8 +338,10 @@ cdef class LocalStore:
         store_stats(self.store, &v)
         return dict(v)
 
-    def open(self, path, *, topic_id=bytes(16), int partition=0, int leader_epoch=0, create=None, bint clean=False, **settings):
-        """Opens a log and returns a LocalLog. Settings: the fields of LogSettings. Raises LogError."""
+    def open(self, path, *, topic_id=bytes(16), int partition=0, int leader_epoch=0, create=None, bint clean=False, bint together=False,
+             **settings):
+        """Opens a log and returns a LocalLog. Settings: the fields of LogSettings. With `together` what recovery leaves is flushed by the
+        caller (DiskSync). Raises LogError."""
         cdef LocalLog log = LocalLog.__new__(LocalLog)
         cdef Waiting *w = <Waiting *> calloc(1, sizeof(Waiting))
         cdef bytes name = os.fsencode(path)
@@ -354,6 +356,7 @@ cdef class LocalStore:
             o.leader_epoch = leader_epoch
             o.create = not os.path.exists(path) if create is None else create
             o.clean = clean
+            o.together = together
             o.settings = settings_of(settings)
             o.done = open_finished
             log_open(self.store, o)

@@ -3,6 +3,9 @@
 After a clean shutdown the last segment's size is believed. Otherwise its end is searched for: from the first segment that was not
 sealed on, batches are checked and taken as long as they continue the log; bytes that a dead process's arena holds are put in where the
 files stop; all past the end is cut off, durably, before the log takes appends.
+
+With `together`, what is left to be flushed of that is the caller's: one flush of the file system does for all logs that are opened at a
+start, which would each wait for several of their own. Until then the log may be looked at, and not changed.
 """
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from fastlog.native.index cimport Index
@@ -22,6 +25,7 @@ cdef struct Recovery:
     int32_t partition
     bint create
     bint clean
+    bint together
     LogSettings settings
     const RelicSet *relics          # or NULL
     # out

@@ -11,8 +11,8 @@ from fastlog.native.directory cimport (
     Listing, directory_add, directory_check_topic, directory_clean_snapshots, directory_free, directory_has_snapshot, directory_list,
 )
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_make, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_read, file_rename, file_size, file_size_at,
-    file_sync, file_trim, file_unlink, path_join, path_of,
+    PATH_MAX_, dir_make, dir_sync, file_close, file_cut, file_get, file_open, file_put, file_put_at, file_read, file_rename, file_size,
+    file_size_at, file_sync, file_trim, file_unlink, path_join, path_of,
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_cut, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
@@ -428,20 +428,19 @@ cdef int remove_segment(Recovery *r, int64_t base) noexcept nogil:
 cdef int close_scanned(Recovery *r, const char *path, int fd, int64_t size, Scan *s, bint last) noexcept nogil:
     """Cuts a scanned segment at its end, durably; one that is not the last gets its indexes."""
     cdef char other[PATH_MAX_]
-    cdef int err
+    cdef bint cut = file_size(fd) != s.at
+    cdef int err = 0
     if count_lost(r, path, s.at) < 0:
         return -1
     if s.index.aborted.n == 0:      # what there is of them is not of these batches
         path_of(other, r.path, s.index.base_offset, ".txnindex")
         file_unlink(other)
-    if file_size(fd) != s.at:
-        err = file_trim(fd, s.at)
-        if err:
-            return failed(r, "cannot cut a segment", err)
-    else:
+    if cut:
+        err = file_cut(fd, s.at) if r.together and last else file_trim(fd, s.at)
+    elif not (r.together and last):
         err = file_sync(fd)
-        if err:
-            return failed(r, "cannot flush a segment", err)
+    if err:
+        return failed(r, "cannot cut a segment" if cut else "cannot flush a segment", err)
     if not last:
         index_seal(s.index)
         err = write_index(r, s.index)
@@ -623,7 +622,7 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
         if count_lost(r, next_path, 0) < 0:
             return -1
         file_unlink(next_path)
-    how = dir_sync(r.path)
+    how = 0 if r.together else dir_sync(r.path)
     if how:
         return failed(r, "cannot flush the directory", how)
     if r.lost_bytes:

@@ -21,7 +21,7 @@ cdef int relicset_open(RelicSet **out, const char **paths, int n, char *why, siz
 cdef void relicset_drop(RelicSet *set) noexcept nogil
 # Whether relic i has bytes of the segment that continue file position `at`.
 cdef bint relic_has(const RelicSet *set, int i, const uint8_t *topic_id, int32_t partition, int64_t base_offset, int64_t at) noexcept nogil
-# Writes the bytes of relic i that continue file position `at` of a segment, durably, to `path`. *end is where they end (at: none).
-# Returns an errno.
+# Writes the bytes of relic i that continue file position `at` of a segment to `path`, where they are still to be flushed. *end is where
+# they end (at: none). Returns an errno.
 cdef int relic_apply(const RelicSet *set, int i, const uint8_t *topic_id, int32_t partition, int64_t base_offset, int64_t at,
                      const char *path, int64_t *end) noexcept nogil

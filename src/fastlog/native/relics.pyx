@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, strdup, strerror, strlen
 from fastlog.native.arena cimport ARENA_MAGIC, ARENA_VERSION, BLOCK, CHUNK, ArenaFile, ChunkHeader
-from fastlog.native.files cimport file_close, file_open_buffered, file_sync, file_write
+from fastlog.native.files cimport file_close, file_open_buffered, file_write
 
 cdef extern from *:
     """
@@ -204,8 +204,6 @@ cdef int relic_apply(const RelicSet *set, int i, const uint8_t *topic_id, int32_
         err = file_write(fd, data + (end[0] - h.window), <size_t> n, end[0])
         end[0] += n
         h = extent_at(r, topic_id, partition, base_offset, end[0])
-    if not err:
-        err = file_sync(fd)
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)
     file_close(fd)
     return err

@@ -9,7 +9,7 @@ makes the states that a power cut could have left. Each event is a tuple; files 
     ("gone", id)                                            it never will, as its process was killed
     ("write", inode, at, bytes)                             a blocking write
     ("truncate", inode, size)   ("extend", inode, size)     the latter by fallocate
-    ("sync", inode, error)      ("dirsync", path, error)
+    ("sync", inode, error)      ("dirsync", path, error)    ("disksync", names too, error)
     ("read_back", inode)                                    a log that is being opened reads it
     ("create", path, inode)     ("rename", old, new)    ("unlink", path)    ("mkdir", path)     ("rmdir", path)
 
@@ -67,6 +67,7 @@ LIES = frozenset({
     "blocks not zeroed",            # new blocks hold what another file has at the same place
     "overlapping writes",           # a write is reported done while it is still under way
     "directory not synced",
+    "file system not synced",
 })
 
 cdef Tape current = None
@@ -110,6 +111,7 @@ cdef class Tape:
         file_calls.ftruncate = tape_ftruncate
         file_calls.fdatasync = tape_sync
         file_calls.fsync = tape_sync
+        file_calls.syncfs = tape_syncfs
         file_calls.fallocate = tape_fallocate
         file_calls.rename = tape_rename
         file_calls.unlink = tape_unlink
@@ -303,6 +305,13 @@ cdef int tape_sync(int fd) noexcept with gil:
             current.events.append(("dirsync", name, error))
     elif "ack before flush" not in current.lies and not ("truncation not flushed" in current.lies and cut == name):
         current.events.append(("sync", name, error))
+    return failed(error) if error else 0
+
+
+cdef int tape_syncfs(int fd) noexcept with gil:
+    cdef int error = current.failing("flush", "file system")
+    if "ack before flush" not in current.lies and "file system not synced" not in current.lies:
+        current.events.append(("disksync", "directory not synced" not in current.lies, error))
     return failed(error) if error else 0
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fastlog.storage.files import DamagedFileError, read_checkpoint, write_checkpoint
+from fastlog.storage.files import DamagedFileError, checkpoint, read_checkpoint, replace_files, write_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 FILE: Final = "leader-epoch-checkpoint"
 UNDEFINED: Final = (-1, -1)
@@ -83,6 +86,11 @@ class Epochs:
     def save(self, directory: str, *, durable: bool = True) -> None:
         """Replaces the partition's checkpoint. Raises OSError."""
         write_checkpoint(Path(directory) / FILE, self.entries, durable=durable)
+
+
+def save_epochs(changed: Mapping[str, Epochs], sync: Callable[[], None]) -> None:
+    """Replaces the checkpoints of many partitions, by directory; `sync` makes all durable that was written so far. Raises OSError."""
+    replace_files({Path(directory) / FILE: checkpoint(epochs.entries) for directory, epochs in changed.items()}, sync)
 
 
 def load_epochs(directory: str) -> Epochs:

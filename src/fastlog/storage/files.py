@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 CHECKPOINT_VERSION = 0
@@ -33,6 +33,22 @@ def sync_directory(path: Path) -> None:
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """The file has `content` afterwards, or what it had, or is not there as before. Raises OSError."""
+    temporary = _put_beside(path, content, durable=durable)
+    os.replace(temporary, path)  # noqa: PTH105  (all calls of this module go through os, where tests record them)
+    if durable:
+        sync_directory(path.parent)
+
+
+def replace_files(contents: Mapping[Path, bytes], sync: Callable[[], None]) -> None:
+    """The same for many files, where `sync` makes all durable that was written so far. Raises OSError: then it is so for each of them."""
+    made = [(_put_beside(path, content, durable=False), path) for path, content in contents.items()]
+    sync()
+    for temporary, path in made:
+        os.replace(temporary, path)  # noqa: PTH105
+    sync()
+
+
+def _put_beside(path: Path, content: bytes, *, durable: bool) -> Path:
     temporary = path.with_name(path.name + ".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
@@ -45,9 +61,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
-    os.replace(temporary, path)  # noqa: PTH105  (all calls of this module go through os, where tests record them)
-    if durable:
-        sync_directory(path.parent)
+    return temporary
 
 
 def damaged_byte(path: Path) -> int | None:
@@ -82,10 +96,15 @@ def remove_file(path: Path) -> bool:
     return True
 
 
-def write_checkpoint(path: Path, rows: Iterable[Sequence[object]], *, durable: bool = True) -> None:
-    """Kafka's checkpoint format: a version, the number of rows, a row a line with blanks between. Raises OSError."""
+def checkpoint(rows: Iterable[Sequence[object]]) -> bytes:
+    """Kafka's checkpoint format: a version, the number of rows, a row a line with blanks between."""
     lines = [" ".join(map(str, row)) for row in rows]
-    replace_file(path, "\n".join([str(CHECKPOINT_VERSION), str(len(lines)), *lines, ""]).encode(), durable=durable)
+    return "\n".join([str(CHECKPOINT_VERSION), str(len(lines)), *lines, ""]).encode()
+
+
+def write_checkpoint(path: Path, rows: Iterable[Sequence[object]], *, durable: bool = True) -> None:
+    """Raises OSError."""
+    replace_file(path, checkpoint(rows), durable=durable)
 
 
 def read_checkpoint(path: Path, columns: int) -> list[list[str]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 FILE_SYSTEMS: Final = ("ext4", "xfs")
+SYNCED_WHOLE: Final = ("ext4", "overlay", "tmpfs", "xfs")
+"""File systems of which syncfs(2) is known to leave nothing out. (FUSE takes it for done.)"""
 UNSAFE_OPTIONS: Final = ("nobarrier", "barrier=0", "journal_dev", "journal_path", "logdev", "rtdev")
 FLUSHES: Final = 3
 """How many are counted."""
@@ -42,6 +44,12 @@ def one_flush_for_many(directories: list[Path], *, sys: Path = Path("/sys"), mou
         if not seen[device].allowed:
             return seen[device]
     return Verdict(allowed=bool(seen), why=", ".join(dict.fromkeys(verdict.why for verdict in seen.values())))
+
+
+def synced_whole(directory: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether syncfs(2) may stand for a flush of each file and directory that was written to. Raises OSError."""
+    device = directory.stat().st_dev
+    return _mount(f"{os.major(device)}:{os.minor(device)}", mounts)[0] in SYNCED_WHOLE
 
 
 def _of(directory: Path, device: int, sys: Path, mounts: Path) -> Verdict:

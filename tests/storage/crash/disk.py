@@ -2,7 +2,8 @@
 
 A write that was not flushed is there, or not, or in part, torn between sectors of 512 bytes; one that was flushed is there, unless a later
 one lies over it. A flush of a file covers the writes to it that had ended when the flush began, and the file's size. A durable write
-(RWF_DSYNC) covers itself and the size that it needs. A flush of some other file of the device covers the bytes of blocks that were
+(RWF_DSYNC) covers itself and the size that it needs. A flush of the file system (syncfs) covers all that had ended, names and sizes too. A
+flush of some other file of the device covers the bytes of blocks that were
 durable once before, as no metadata is owed for them. Sizes, truncations, and the names in a directory that was not flushed since, are
 there or not, each on its own; a rename happens as a whole. What had been written to the device and not flushed when a flush failed, of
 whatever file, is not made certain by a later one, until it was read back by recovery.
@@ -152,14 +153,21 @@ class Disk:
     def _sync(self, when: int, inode: int, error: int) -> None:
         self._flush(inode, when, when, error)
 
+    def _disksync(self, when: int, names: bool, error: int) -> None:
+        self._flush(None, when, when, error)
+        for name in self.names if names and not error else ():
+            name.durable = min(name.durable, when)
+
     def _certain(self, inode: int, change: Change, when: int) -> None:
         change.durable = min(change.durable, when)
         self._solid.setdefault(inode, set()).update(self._blocks(change))
 
-    def _flush(self, inode: int, start: int, when: int, error: int) -> None:
+    def _flush(self, inode: int | None, start: int, when: int, error: int) -> None:
+        """Of a file, or of the file system."""
         for other, changes in self.changes.items():
             for change in changes:
-                if change.end > start or change.durable < NEVER or change.doubtful or (not error and other != inode and not change.plain):
+                covered = error or inode in (None, other) or change.plain
+                if change.end > start or change.durable < NEVER or change.doubtful or not covered:
                     continue
                 if error:  # the device may have dropped all that it had not put on its medium
                     change.doubtful = True

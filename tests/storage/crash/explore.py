@@ -52,6 +52,7 @@ def plan_of(rng: random.Random) -> Plan:
         settings["flush_messages"] = rng.choice((1, 5))
     plan = Plan(
         arena=rng.random() < 0.3,
+        together=rng.random() < 0.4,
         checkpoint_bytes=rng.choice((0, 5_000, 20_000)),
         steps=rng.choice((15, 30, 60)),
         faults=rng.choice((0.0, 0.0, 0.005, 0.02)),

@@ -9,10 +9,11 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastlog._core import DiskSync
 from fastlog.native.logtool import LocalLog, LocalStore, LogError
 from fastlog.native.tape import Tape
 from fastlog.storage import files
-from fastlog.storage.epochs import load_epochs
+from fastlog.storage.epochs import load_epochs, save_epochs
 from tests.storage.build import batch, count_of, split
 from tests.storage.crash import compaction, relay, transactions
 from tests.storage.crash.disk import Disk, lay_out
@@ -57,6 +58,8 @@ class Plan:
     """Over all partitions; their ends are decided in the first one."""
     arena: bool = False
     flush_group: bool = False
+    together: bool = False
+    """A start flushes what it did to all logs at once."""
     acks: tuple[int, ...] = (-1, -1, 1, 0)
     settings: dict[str, Any] = field(default_factory=lambda: {"segment_bytes": 30_000})
     checkpoint_bytes: int = 0
@@ -169,7 +172,14 @@ class Machine:
         )
         self.broken = False
         self.tape.opening = True
+        self.tape.fault = None
+        sync = DiskSync(self.root) if self.plan.together else None
+        self.tape.fault = self._fault if self.plan.faults else None
         self.logs = [self._open(model) for model in self.models]
+        self._raise_epochs(sync)
+        self.tape.fault = None
+        for log, model in self.pairs():
+            self._check(log, model)
         self.tape.opening = False
         self.tape.fault = self._fault if self.plan.faults else None
         if all(self.logs):  # as broker/server does: what an arena has of a log that could not be opened is still needed
@@ -181,18 +191,22 @@ class Machine:
     def _open(self, model: Model) -> LocalLog | None:
         assert self.store is not None
         path = self.root / model.name
-        self.tape.fault = self._fault if self.plan.faults else None
         if model.created is None and path.is_dir():
             return None  # a partition in the making: the control plane removes it
+        new = model.created is None
+        args: dict[str, Any] = {"partition": model.index, "leader_epoch": model.epoch, "create": new}
         try:
-            log = self.store.open(path, partition=model.index, leader_epoch=model.epoch, create=model.created is None, **self.plan.settings)
+            log = self.store.open(path, together=self.plan.together and not new, **args, **self.plan.settings)
         except LogError as error:
             if self.broken:
                 return None
             raise Violation(f"{model.name} can't be opened: {error}") from None
         if model.created is None:
             model.created = self.now
-        self.tape.fault = None
+        return log
+
+    def _check(self, log: LocalLog, model: Model) -> None:
+        """Compares what was recovered with what must be there, and goes on from it. Raises Violation."""
         data = self._read(log, model)
         wrong = model.found(data, log.positions.log_start)
         if wrong:
@@ -203,13 +217,10 @@ class Machine:
         end = positions.log_end
         model.eras.append((self.now, [pair for pair in model.batches if pair[0] < end]))
         model.promise(self.now, end, durable=True)
-        if log.opened.recovered:
-            self._raise_epoch(log, model, end)
         mine = [pair for pair in model.batches if int.from_bytes(pair[1][43:51], "big", signed=True) == 1000 + model.index]
         model.sequence = int.from_bytes(mine[-1][1][53:57], "big") + count_of(mine[-1][1]) if mine else 0
         if self.rng.random() < 0.5:
             self._ask_again(log, model, mine)
-        return log
 
     @staticmethod
     def _read(log: LocalLog, model: Model) -> bytes:
@@ -231,18 +242,36 @@ class Machine:
             if not split(result.data):
                 raise Violation(f"{model.name}: offset {at} is read as {result.data[:24].hex()}...")
 
-    def _raise_epoch(self, log: LocalLog, model: Model, end: int) -> None:
-        """What broker/opening does."""
-        path = str(self.root / model.name)
-        epochs = load_epochs(path)
-        if epochs.latest < max((epoch for _, epoch in model.epochs), default=-1):
-            raise Violation(f"{model.name}: leader epoch {epochs.latest} follows {model.epochs}")
-        model.epoch += 1
-        epochs.truncate_end(end)
-        epochs.assign(model.epoch, end)
-        epochs.save(path)
-        model.epochs.append((self.now, model.epoch))
-        log.set_leader_epoch(model.epoch)
+    def _raise_epochs(self, sync: DiskSync | None) -> None:
+        """What broker/opening does. Raises Violation."""
+        changed = {}
+        recovered = [(log, model) for log, model in self.pairs() if log.opened.recovered]
+        for log, model in recovered:
+            path = str(self.root / model.name)
+            try:
+                epochs = changed[path] = load_epochs(path)
+            except files.DamagedFileError as error:
+                raise Violation(str(error)) from None
+            if epochs.latest < max((epoch for _, epoch in model.epochs), default=-1):
+                raise Violation(f"{model.name}: leader epoch {epochs.latest} follows {model.epochs}")
+            model.epoch += 1
+            epochs.truncate_end(log.positions.log_end)
+            epochs.assign(model.epoch, log.positions.log_end)
+            if sync is None:
+                epochs.save(path)
+                model.epochs.append((self.now, model.epoch))
+        if sync is not None:
+            try:
+                save_epochs(changed, sync.sync)
+            except OSError:
+                if not self.broken:
+                    raise
+                self.logs = [None for _ in self.logs]  # they are offline until the next start
+                return
+            for _, model in recovered:
+                model.epochs.append((self.now, model.epoch))
+        for log, model in recovered:
+            log.set_leader_epoch(model.epoch)
 
     def _ask_again(self, log: LocalLog, model: Model, mine: list[tuple[int, bytes]]) -> None:
         """The newest batch of the idempotent producer is known, the one after it is taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,7 @@ BUGS: dict[str, Plan | None] = {
     "blocks not zeroed": Plan(twins=True, settings={"segment_bytes": 200_000}),
     "overlapping writes": Plan(acks=(1, 1, -1), steps=40),
     "directory not synced": None,
+    "file system not synced": replace(TAIL, together=True),
     "early duplicate": Plan(acks=(0, 1, -1), steps=40),
     "recycled blocks left whole": Plan(relay=True, acks=(-1,), steps=25, settings=relay.SETTINGS),
     "trusted index": Plan(crowd=True, partitions=1, settings={"segment_bytes": 1_000_000, "index_interval_bytes": 0}),
