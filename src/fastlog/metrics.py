@@ -30,6 +30,7 @@ _GAUGES: Final = frozenset(
         "store_chunks_pinned",
         "store_partitions",
         "store_offline",
+        "store_unchecked_bytes",
     )
 )
 """What of a shard's numbers may also fall; the others only grow."""

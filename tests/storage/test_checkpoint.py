@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,3 +115,53 @@ def test_a_checkpoint_that_leads_nowhere_is_left(open_store: Callable[..., Local
     assert log.opened.lost_bytes == 0
     check(log, expected)
     store.close()
+
+
+def test_what_lies_past_all_checkpoints_is_bounded(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """By checkpoints of logs that nobody writes to any more, too."""
+    store = open_store(memory=16 * MIB, unchecked_max=MIB)
+    logs = [store.open(tmp_path / f"t-{i}") for i in range(20)]
+    expected = [Expected() for _ in logs]
+    for log, wanted in zip(logs, expected, strict=True):
+        for _ in range(20):
+            data = batch(1, 10_000)
+            wanted.add(data)
+            log.append(data, 1)
+
+    def past() -> int:
+        """Bytes that a start would look through, by the files."""
+        found = [max((int(p.stem) for p in (tmp_path / f"t-{i}").glob("*.snapshot")), default=0) for i in range(len(logs))]
+        return sum((20 - offset) * len(data) for offset in found)
+
+    deadline = time.monotonic() + 30
+    while not past() == store.stats()["unchecked_bytes"] <= MIB and time.monotonic() < deadline:
+        store.run(0.01)
+    assert MIB // 2 < past() == store.stats()["unchecked_bytes"] <= MIB
+    store.crash()
+    store = open_store(memory=16 * MIB)
+    for i, wanted in enumerate(expected):
+        log = store.open(tmp_path / f"t-{i}")
+        assert log.opened.recovered
+        check(log, wanted)
+    assert MIB // 2 < store.stats()["unchecked_bytes"] <= MIB, "a start does not forget them"
+    for log in list(store.logs):
+        log.close()
+    assert store.stats()["unchecked_bytes"] == 0
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_what_a_start_looked_through_counts_for_the_next_one(open_store: Callable[..., LocalStore], tmp_path: Path, clean: bool) -> None:
+    """A broker that is killed again and again does not have more and more to look through."""
+    data = batch(1, 100_000)
+    for life in range(2):
+        store = open_store(checkpoint_bytes=MIB)
+        log = store.open(tmp_path / "t-0", clean=clean and life > 0)
+        for _ in range(7):
+            log.append(data, 1)
+        store.run(0.0)
+        log.flush()
+        assert store.stats()["unchecked_bytes"] == (3 if life and not clean else 7) * len(data)
+        if clean:
+            store.close()
+        else:
+            store.crash()

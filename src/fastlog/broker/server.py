@@ -66,6 +66,7 @@ PLANE_LIMITS: Final = (
     "fastlog.connection.shards",
     "fastlog.partition.shards",
     "fastlog.pinned.timeout.ms",
+    "fastlog.recovery.bytes.max",
     "fetch.max.bytes",
     "max.connections",
     "max.incremental.fetch.session.cache.slots",

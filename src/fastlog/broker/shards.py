@@ -169,6 +169,7 @@ class ShardedPlane:
             quota_samples=config.quota_samples,
             quota_window_ms=config.quota_window_ms,
             producer_expires_ms=limits.get("producer.id.expiration.ms", 86_400_000),
+            unchecked_max=limits.get("fastlog.recovery.bytes.max", 0) // n,
         )
         self._per_shard = [0] * n
         await self._run_threads(config.cores)

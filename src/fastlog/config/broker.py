@@ -82,6 +82,14 @@ _FIXED: Final = (
         at_least(1),
     ),
     Key(
+        "fastlog.recovery.bytes.max",
+        Type.LONG,
+        "34359738368",
+        "Bytes of all logs together that may lie past their checkpoints, which a start after a kill looks through. Above it, the logs with "
+        "most get a checkpoint before it is due, which is every 128 MiB.",
+        at_least(1 << 20),
+    ),
+    Key(
         "fastlog.segment.recycle.bytes",
         Type.LONG,
         "4294967296",

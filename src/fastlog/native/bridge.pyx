@@ -62,7 +62,7 @@ cdef class DataPlane:
     shards: int, 1 to 64. io: "auto", "uring" or "epoll". memory: bytes of log memory per shard. buffers: bytes of receive buffers per
     shard. arenas: one path or None per shard. workers: threads of the pool. lock_fds: kept open by every ring. flexible: per API
     key (128) the first flexible request version or -1. limits: int by name, as `Limits` in net.pxd. quota_*: see
-    quota.pxd. Raises OSError, MemoryError.
+    quota.pxd. unchecked_max: of each shard, see log.pxd. Raises OSError, MemoryError.
     """
     cdef Shard **shards
     cdef Store **stores
@@ -84,7 +84,7 @@ cdef class DataPlane:
 
     def __cinit__(self, *, int shards, str io, uint64_t memory, uint64_t buffers, list arenas, int workers, list lock_fds, list flexible,
                   dict limits, uint64_t accept_mask, bint flush_group, list relics, int quota_samples, int64_t quota_window_ms,
-                  int64_t producer_expires_ms):
+                  int64_t producer_expires_ms, int64_t unchecked_max):
         cdef int i
         cdef int rc
         self.n = shards
@@ -121,6 +121,7 @@ cdef class DataPlane:
         self.store_config.relics = self.relics
         self.store_config.flush_group = flush_group
         self.store_config.producer_expires_ms = producer_expires_ms
+        self.store_config.unchecked_max = unchecked_max
         self.ring_config.kind = ENGINES[io]
         self.ring_config.entries = 1024
         self.ring_config.recv_buffers = 256

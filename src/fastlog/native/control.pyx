@@ -7,7 +7,7 @@ from libc.string cimport memcpy, strdup, strerror, strlen, strrchr
 from fastlog.native.aborted cimport aborted_least
 from fastlog.native.accept cimport leave_chunk_line
 from fastlog.native.arena cimport BLOCK
-from fastlog.native.checkpoint cimport checkpoint_drop
+from fastlog.native.checkpoint cimport checkpoint_drop, checkpoint_leave
 from fastlog.native.files cimport (
     PATH_MAX_, dir_remove, dir_sync, file_close, file_rename, file_trim, file_unlink, path_join, path_of,
 )
@@ -26,7 +26,7 @@ from fastlog.native.runway cimport next_segment_ready, segment_roll
 from fastlog.native.segment cimport segment_add, segment_free, segment_recycle, segment_write_files, segments_count, segments_remove_below
 from fastlog.native.store cimport (
     Ended, KAFKA_STORAGE_ERROR, LogJob, LogState, OFFSET_OUT_OF_RANGE, Segment, StoreState, UNKNOWN_TOPIC_OR_PARTITION, clock_ms, clock_ns,
-    log_moved, log_ready,
+    log_checked, log_moved, log_ready,
 )
 from fastlog.native.swap cimport swap_limit, swap_step
 from fastlog.native.timequery cimport timequeries_fail
@@ -161,6 +161,7 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.zeroed_ns = log.stepped_ns
     log.next_fd = -1
     log.checked = log.end
+    log_checked(log, seg.start + r.checked)
     log.checked_offset = r.snapshot_offset if r.snapshot_offset > seg.base_offset else -1
     log.check_end = -1
     log.lazy.log = log
@@ -261,6 +262,7 @@ cdef void begin_closing(LogState *log, int kind) noexcept nogil:
     cdef Append *following
     log.closing = <int16_t> (kind + 1)
     checkpoint_drop(log)
+    log_checked(log, log.end)
     leave_chunk_line(log)
     leave_starved(log)
     parked_fail(log, UNKNOWN_TOPIC_OR_PARTITION)
@@ -270,6 +272,7 @@ cdef void begin_closing(LogState *log, int kind) noexcept nogil:
         if not log.part.at.offline:
             log.store.dirty -= log.end - log.written
             log.end = log.written
+            log.checked = log.end
             log.wanted = 0
             log.forced = 0
         a = log.pending
@@ -541,6 +544,7 @@ cdef void log_free(LogState *log) noexcept nogil:
         drop_contents(log)
     leave_chunk_line(log)
     leave_starved(log)
+    checkpoint_leave(log)
     if log.ready:
         at = &s.ready
         while at[0] != log:

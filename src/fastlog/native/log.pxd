@@ -186,6 +186,7 @@ cdef struct StoreConfig:
     int flush_group                 # 1: one flush for many partitions is allowed on this device
     int64_t producer_expires_ms     # a producer id is forgotten after being idle for so long; 0: a day
     int64_t checkpoint_bytes        # of the active segment between checkpoints; 0: the default
+    int64_t unchecked_max           # bytes past the checkpoints of all logs, above which those with most get one earlier; 0: the default
 
 cdef struct Store                   # opaque
 
@@ -211,6 +212,7 @@ cdef struct StoreStats:
     uint64_t partitions
     uint64_t offline
     uint64_t evictions
+    uint64_t unchecked_bytes        # past the logs' checkpoints: what a start after a kill would look through
 
 cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t why_len) noexcept nogil
 # Every partition must be closed. Unlinks the arena.

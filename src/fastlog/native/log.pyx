@@ -4,7 +4,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from fastlog.native.accept cimport accept_append, accept_chunk_line, accept_parked, tail_evicting
 from fastlog.native.arena cimport arena_close, arena_open
-from fastlog.native.checkpoint cimport checkpoint_step
+from fastlog.native.checkpoint cimport checkpoint_owed, checkpoint_step, checkpoint_turn
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
 from fastlog.native.flaws cimport flaws_count, flaws_listen, flaws_unlisten
 from fastlog.native.flushgroup cimport flushgroups_free, flushgroups_step
@@ -44,6 +44,8 @@ cdef enum:
     CHECKPOINT_BYTES = 134217728
     WATCH_ARMED = 1
     WATCH_FIRING = 2
+
+cdef int64_t UNCHECKED_MAX = 34359738368
 
 cdef struct Store:
     StoreState state                # first: a Store * is a StoreState *
@@ -92,6 +94,8 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
     s.config[0] = config[0]
     if s.config.checkpoint_bytes <= 0:
         s.config.checkpoint_bytes = CHECKPOINT_BYTES
+    if s.config.unchecked_max <= 0:
+        s.config.unchecked_max = UNCHECKED_MAX
     err = arena_open(&s.arena, config.memory, config.arena_path, config.shard, config.pool, config.home, tail_evicting, why, why_len)
     if err:
         free(s.config)
@@ -265,6 +269,7 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
         promise_doubt(s)
     if now_ns >= position_get(&s.expire_after):
         expire(s)
+    checkpoint_turn(s)
     last = s.ready_last
     while s.ready != NULL:                  # those that were ready when the turn began
         log = s.ready
@@ -291,11 +296,13 @@ cdef int64_t store_tick(Store *store, int64_t now_ns) noexcept nogil:
 
 cdef void store_stats(const Store *store, StoreStats *out) noexcept nogil:
     cdef StoreState *s = inside(store)
+    cdef int64_t unchecked = checkpoint_owed(s)
     out[0] = s.stats[0]
     out.chunks = s.arena.ready
     out.chunks_free = s.arena.free_count
     out.chunks_pinned = s.arena.pinned
     out.evictions = s.arena.evictions
+    out.unchecked_bytes = <uint64_t> (unchecked if unchecked > 0 else 0)
 
 
 # ---- requests

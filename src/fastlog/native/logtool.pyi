@@ -60,6 +60,7 @@ class LocalStore:
         flush_group: bool = False,
         producer_expires_ms: int = 0,
         checkpoint_bytes: int = 0,
+        unchecked_max: int = 0,
         tape: Tape | None = None,
     ) -> None: ...
     @property

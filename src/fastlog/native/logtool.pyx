@@ -166,8 +166,8 @@ cdef class LocalStore:
     """A store. Arguments: engine "auto", "uring" or "epoll"; memory in bytes; arena: path of a new tmpfs file, or None for anonymous
     memory; relics: paths of dead processes' arenas; threads of the worker pool; lock: a descriptor that stays open until the last
     request to the kernel has ended, or -1; flush_group: whether one flush may do for many logs; producer_expires_ms: 0 for a day;
-    checkpoint_bytes: between checkpoints inside a segment, 0: the default; tape: does all I/O there, on this thread and in an order that
-    repeats, and time is what the turns make of it. Raises OSError when it can't be opened.
+    checkpoint_bytes: between checkpoints inside a segment, and unchecked_max: past those of all logs, 0: the defaults; tape: does all I/O
+    there, on this thread and in an order that repeats, and time is what the turns make of it. Raises OSError when it can't be opened.
     """
 
     cdef Ring *ring
@@ -182,7 +182,7 @@ cdef class LocalStore:
 
     def __cinit__(self, *, str engine="auto", uint64_t memory=64 << 20, arena=None, relics=(), int threads=2, int shard=0,
                   int io_threads=2, int lock=-1, bint flush_group=False, int64_t producer_expires_ms=0, int64_t checkpoint_bytes=0,
-                  Tape tape=None):
+                  int64_t unchecked_max=0, Tape tape=None):
         cdef RingConfig ring
         cdef StoreConfig config
         cdef char why[4096]
@@ -240,6 +240,7 @@ cdef class LocalStore:
         config.flush_group = flush_group
         config.producer_expires_ms = producer_expires_ms
         config.checkpoint_bytes = checkpoint_bytes
+        config.unchecked_max = unchecked_max
         config.memory = memory
         config.relics = self.relics
         if arena is not None:

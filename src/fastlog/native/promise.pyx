@@ -8,7 +8,7 @@ from fastlog.native.flaws cimport flaws_count, flaws_of
 from fastlog.native.log cimport Append, Partition, position_set
 from fastlog.native.plant cimport PLANT_EARLY_DUPLICATE, planted
 from fastlog.native.producers cimport Producer
-from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, StoreState, log_moved, log_ready
+from fastlog.native.store cimport Ended, KAFKA_STORAGE_ERROR, LogState, NEED_DURABLE, StoreState, log_checked, log_moved, log_ready
 
 
 cdef void append_answer(LogState *log, Append *a, int16_t error, int64_t base_offset) noexcept nogil:
@@ -159,7 +159,9 @@ cdef void log_fail(LogState *log, const char *what, int error) noexcept nogil:
     position_set(&log.part.at.offline, KAFKA_STORAGE_ERROR)
     position_set(&log.part.at.log_end, log.part.at.high_watermark)
     log.store.dirty -= log.end - log.written
+    log_checked(log, log.end)
     log.end = log.written               # nothing more is written
+    log.checked = log.end
     log.pending = NULL
     log.pending_last = NULL
     log.repeats = NULL

@@ -39,6 +39,7 @@ cdef struct Recovery:
     int64_t next_offset
     int32_t leader_epoch            # of the last batch; -1: none
     int64_t snapshot_offset         # of the newest snapshot that was used; -1: none
+    int64_t checked                 # position in the active segment up to which it need not be looked through again
     int64_t first_timestamp         # of the active segment's first batch; -1: none
     Index *index                    # of the active segment; malloc'ed
     Producers producers             # txn_position counts from the first segment's start

@@ -269,6 +269,7 @@ cdef int open_clean(Recovery *r, Listing *l) noexcept nogil:
         return how
     r.next_offset = s.offset
     r.leader_epoch = s.leader_epoch
+    r.checked = size if r.index.offsets_kept == r.index.offsets_n else 0
     r.segments[l.logs.n - 1].size = size
     return 0
 
@@ -574,6 +575,7 @@ cdef int open_unclean(Recovery *r, Listing *l) noexcept nogil:
                     s.at = r.index.last_position
                     s.gaps = True
         begun = s.at > 0
+        r.checked = s.at
         if how == 0:
             how = scan_segment(r, l, path, fd, size, l.logs.at[i], l.logs.at[i + 1] if i + 1 < l.logs.n else -1, &s)
         if how == 0:
@@ -820,6 +822,7 @@ cdef void recovery_run(Recovery *r) noexcept nogil:
     r.leader_epoch = -1
     r.first_timestamp = -1
     r.snapshot_offset = -1
+    r.checked = 0
     r.index = NULL
     r.partial = NULL
     r.fd = -1

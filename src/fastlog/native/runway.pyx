@@ -13,7 +13,7 @@ from fastlog.native.log cimport position_get
 from fastlog.native.promise cimport log_fail, parked_fail
 from fastlog.native.recycle cimport recycle_give_back, recycle_take
 from fastlog.native.segment cimport segment_add, segments_remove_due
-from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_ready
+from fastlog.native.store cimport KAFKA_STORAGE_ERROR, LogJob, LogState, Segment, clock_ms, log_checked, log_ready
 from fastlog.native.work cimport Job, WORK_LATER, WORK_SOON, work_submit
 
 cdef enum:
@@ -323,7 +323,7 @@ cdef bint segment_roll(LogState *log) noexcept nogil:
     old.rolled = True
     old.checkpoint = log.checked_offset
     checkpoint_drop(log)
-    log.checked = log.end
+    log_checked(log, log.end)
     log.checked_offset = -1
     if log.tail != NULL:
         log.tail.owner = NULL

@@ -167,7 +167,7 @@ cdef struct LogState:
     bint naming                     # the latter
     bint roll_asked
     # the checkpoint: producer state at an offset inside the active segment, all before it durable
-    int64_t checked                 # log position of the last one, or of the segment's start
+    int64_t checked                 # log position of the last one, or of the segment's start: set by `log_checked`
     int64_t checked_offset          # its offset; -1: none that is a file
     int64_t check_end               # log position of one that waits to be durable; -1: none
     int64_t check_offset
@@ -327,12 +327,20 @@ cdef struct StoreState:
     int64_t expire_after            # ns: producers are looked through then
     FlushGroup *groups
     int64_t flaws_seen              # flushes that had failed, on any device, when the logs were last looked at
+    int64_t unchecked_base          # with the bytes appended: those that lie past the logs' checkpoints
+    LogState *unchecked_next        # which the search for logs with many of them goes on at; NULL: the first
     void (*write_flushed)(Write *w, int error) noexcept nogil
     int32_t searches                # time queries that read
     TimeQuery *search_line
     TimeQuery *search_line_last
     Watch *firing                   # watches that are due, out of their partitions' lists
     StoreStats *stats
+
+
+cdef inline void log_checked(LogState *log, int64_t position) noexcept nogil:
+    """A log's last checkpoint is at a log position, or there is nothing before it that a start would look through."""
+    log.store.unchecked_base -= position - log.checked
+    log.checked = position
 
 
 cdef inline void log_ready(LogState *log) noexcept nogil:

@@ -54,6 +54,7 @@ def plan_of(rng: random.Random) -> Plan:
         arena=rng.random() < 0.3,
         together=rng.random() < 0.4,
         checkpoint_bytes=rng.choice((0, 5_000, 20_000)),
+        unchecked_max=rng.choice((0, 0, 15_000)),
         steps=rng.choice((15, 30, 60)),
         faults=rng.choice((0.0, 0.0, 0.005, 0.02)),
         settings=settings,

@@ -63,6 +63,7 @@ class Plan:
     acks: tuple[int, ...] = (-1, -1, 1, 0)
     settings: dict[str, Any] = field(default_factory=lambda: {"segment_bytes": 30_000})
     checkpoint_bytes: int = 0
+    unchecked_max: int = 0
     faults: float = 0.0
     """How likely a call to the disk fails."""
     lies: frozenset[str] = frozenset()
@@ -169,6 +170,7 @@ class Machine:
             relics=relics,
             flush_group=self.plan.flush_group,
             checkpoint_bytes=self.plan.checkpoint_bytes,
+            unchecked_max=self.plan.unchecked_max,
         )
         self.broken = False
         self.tape.opening = True
