@@ -21,7 +21,7 @@ from fastlog.native.batch cimport (
     batch_marker, batch_peek,
 )
 from fastlog.native.files cimport (
-    PATH_MAX_, file_close, file_get, file_open, file_put_at, file_read, file_trim, file_unlink, file_write, path_of,
+    PATH_MAX_, SNAPSHOT_MAX, file_close, file_get, file_open, file_put_at, file_read, file_trim, file_unlink, file_write, path_of,
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_add, index_encode_offsets, index_encode_times, index_free, index_init, index_seal,
@@ -52,7 +52,6 @@ cdef extern from *:
 
 cdef enum:
     PIECE = 262144                  # bytes read and written at once: a producer's write may have to wait for one on the device
-    SNAPSHOT_MAX = 1073741824       # bytes of a file that is read whole
     SEGMENT_MAX = 2147483647
     SLICE_NS = 50000000             # slept at once, so that a cancel is seen soon
     DAMAGED = -1                    # outcomes beside errnos

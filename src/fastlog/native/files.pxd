@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t
 cdef enum:
     PATH_MAX_ = 4096
     NAME_MAX_ = 64
+    SNAPSHOT_MAX = 1073741824       # bytes of a file of ours that is read whole
 
 cdef struct FileCalls:              # the system calls below this room, each as the kernel's of that name: -1 and errno on failure
     int (*open)(const char *path, int flags, int mode) noexcept nogil
