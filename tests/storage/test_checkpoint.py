@@ -165,3 +165,30 @@ def test_what_a_start_looked_through_counts_for_the_next_one(open_store: Callabl
             store.close()
         else:
             store.crash()
+
+
+def test_a_checkpoint_from_before_the_log_began_says_nothing_of_producers(open_store: Callable[..., LocalStore], tmp_path: Path) -> None:
+    """It is all there is when the snapshot of a segment's end could not be written, and the segment was removed then."""
+    path = tmp_path / "t-0"
+    store = open_store(checkpoint_bytes=20_000)
+    log = store.open(path)
+    for i in range(10):
+        assert log.append(batch(1, 5000, producer_id=4, producer_epoch=0, base_sequence=i)).error == 0
+    deadline = time.monotonic() + 30
+    while not list(path.glob("*.snapshot")) and time.monotonic() < deadline:
+        store.run(0.01)
+    (checkpoint,) = path.glob("*.snapshot")
+    stale = checkpoint.read_bytes()
+    log.roll()
+    log.append(batch(1, 100))
+    while not (path / f"{10:020}.snapshot").exists() and time.monotonic() < deadline:
+        store.run(0.01)
+    store.crash()
+    for name in (f"{0:020}.log", f"{0:020}.index", f"{0:020}.timeindex", f"{10:020}.snapshot"):
+        (path / name).unlink()
+    checkpoint.write_bytes(stale)
+    assert int(checkpoint.stem) < 10
+    store = open_store()
+    log = store.open(path)
+    assert (log.positions.log_start, log.positions.log_end) == (10, 11)
+    assert log.append(batch(1, 100, producer_id=4, producer_epoch=0, base_sequence=10)).error == 0

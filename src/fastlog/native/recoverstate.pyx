@@ -15,13 +15,15 @@ cdef enum:
 
 
 cdef int load_producers(Recovery *r, Listing *l, int64_t end, int64_t *from_) noexcept nogil:
-    """The newest valid snapshot at or before offset `end`: *from_ is where it stands, or the log's start without one."""
+    """The newest valid snapshot at or before offset `end`: *from_ is where it stands, or the log's start without one. One from before the
+    log's start says nothing: batches that came after it are gone, and with them what was last heard of their producers.
+    """
     cdef char path[PATH_MAX_]
     cdef uint8_t *data
     cdef size_t n = 0
     cdef int32_t i = l.snapshots.n - 1
     from_[0] = l.logs.at[0]
-    while i >= 0:
+    while i >= 0 and l.snapshots.at[i] >= l.logs.at[0]:
         if l.snapshots.at[i] <= end:
             path_of(path, r.path, l.snapshots.at[i], ".snapshot")
             data = NULL
