@@ -118,6 +118,11 @@ def test_columns_beside_values(bootstrap: str, topic: str) -> None:
         ({"values": [b"a"], "partitions": [3]}, ConfigError),
         ({"values": [b"a"], "partitions": [-1]}, ConfigError),
         ({"values": [b"a"], "timestamps": [1, 2]}, ValueError),
+        ({"values": [b"a"], "timestamps": [-1]}, ValueError),
+        ({"values": [b"a"], "timestamps": 1.5}, TypeError),
+        ({"values": [b"a"], "partitions": ["0"]}, TypeError),
+        ({"values": (b"abc", [0, 3])}, TypeError),
+        ({"values": [b"a"], "headers": ["x"]}, TypeError),
         ({"values": [b"a"], "headers": [("x", "text")]}, TypeError),
         ({"values": [b"a" * 2_000_000]}, errors.MessageTooLargeError),
     ],
@@ -134,6 +139,14 @@ def test_bad_records_and_settings_are_refused(bootstrap: str, topic: str) -> Non
         for bad in ("text", 5):
             with pytest.raises(TypeError, match="serializer"):
                 producer.send(topic, bad)
+        for wrong in ({"timestamp": 1.5}, {"partition": "0"}, {"headers": 5}, {"headers": ["x"]}):
+            with pytest.raises(TypeError):
+                producer.send(topic, b"", **wrong)
+        with pytest.raises(ValueError, match="milliseconds"):
+            producer.send(topic, b"", timestamp=-5)
+        for name in ("a" * 40_000, "\ud800"):
+            with pytest.raises(ValueError, match=r"name|codec"):
+                producer.send(name, b"")
         with pytest.raises(errors.MessageTooLargeError, match="max_request_size"):
             producer.send(topic, bytes(2_000_000))
         with pytest.raises(ConfigError, match="no partition 9"):
@@ -142,6 +155,10 @@ def test_bad_records_and_settings_are_refused(bootstrap: str, topic: str) -> Non
         producer.send(topic, b"late")
     with pytest.raises(ConfigError, match="did you mean linger_ms"):
         Producer(bootstrap_servers=bootstrap, lingerms=5)
+    with pytest.raises(ConfigError, match="by name"):
+        Producer(bootstrap)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no TLS"):
+        Producer({"security.protocol": "SSL"})
     with pytest.raises(ConfigError, match="expected one of none, gzip"):
         Producer(bootstrap_servers=bootstrap, compression_type="brotli")
     with pytest.raises(ConfigError, match="acks=all"):

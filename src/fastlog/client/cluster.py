@@ -95,7 +95,7 @@ class Cluster:
             return made
         if failure is not None and len(wanted) == 1:
             raise failure
-        raise UnreachableError(self.bootstrap, str(failure))
+        raise UnreachableError(self.bootstrap, failure.why if isinstance(failure, UnreachableError) else str(failure))
 
     def call(self, name: str, message: Message, *, node: int = -1, channel: str = "", timeout_s: float | None = None) -> Message:
         """Asks a broker. A connection that had been closed meanwhile is made anew, once."""

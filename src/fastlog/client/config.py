@@ -153,6 +153,13 @@ _ABSENT = {
 }
 
 
+def merged(config_map: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings from a mapping, and by name. Raises ConfigError where the first is none."""
+    if config_map is not None and not isinstance(config_map, Mapping):
+        raise ConfigError(f"{config_map!r}: expected settings by name (bootstrap_servers=...) or in a mapping")
+    return {**(config_map or {}), **given}
+
+
 def settings(known: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings, checked; names may have Kafka's dots. Raises ConfigError."""
     made: dict[str, Any] = {}

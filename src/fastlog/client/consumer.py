@@ -15,7 +15,7 @@ from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for, truncated
 from fastlog.client.failures import ClientError, ClosedError, ConfigError
 from fastlog.client.logs import WARNING, say, say_raised, say_seldom
-from fastlog.client.records import Mark, OffsetAndTimestamp, Partition, TopicPartition, checked, checked_mark, checked_offset
+from fastlog.client.records import Mark, OffsetAndTimestamp, Partition, TopicPartition, checked, checked_mark, checked_offset, checked_topic
 
 if TYPE_CHECKING:
     import queue
@@ -59,9 +59,10 @@ class Consumer(ConsumerCore):
     """
 
     def __init__(self, config_map: Mapping[str, Any] | None = None, /, **settings: Any) -> None:
-        set_ = config.settings(config.CONSUMER, {**(config_map or {}), **settings})
+        given = config.merged(config_map, settings)
+        set_ = config.settings(config.CONSUMER, given)
         if set_["group_protocol"] == "consumer":
-            _refuse_classic({name.replace(".", "_") for name in {**(config_map or {}), **settings}})
+            _refuse_classic({name.replace(".", "_") for name in given})
         elif set_["group_remote_assignor"] is not None:
             raise ConfigError('group_remote_assignor needs group_protocol="consumer"')
         if set_["heartbeat_interval_ms"] >= set_["session_timeout_ms"]:
@@ -125,6 +126,9 @@ class Consumer(ConsumerCore):
             raise ConfigError("subscribe needs a group_id; without a group, assign partitions")
         if isinstance(topics, str):
             raise TypeError("topics: expected a list of names")
+        names = [checked_topic(name) for name in topics]
+        if not names and not pattern:
+            raise ValueError("subscribe: expected topics or a pattern (unsubscribe leaves the group)")
         import re
 
         self._check_open()
@@ -134,7 +138,7 @@ class Consumer(ConsumerCore):
         except re.error as error:
             raise ValueError(f"pattern {pattern!r}: {error}") from error
         self._manual = False
-        self._topics = list(topics)
+        self._topics = names
         self._pattern = compiled
         self._broker_pattern = pattern if matched_there else None
         for name, listener in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
@@ -300,6 +304,8 @@ class Consumer(ConsumerCore):
 
     def offsets_for_times(self, times: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record at or after a time (milliseconds) in each partition; None where there is none."""
+        if early := [when for when in times.values() if when < 0]:
+            raise ValueError(f"time {early[0]}: expected milliseconds since the epoch")
         found = self._list_offsets(times)
         return {p: at if at.offset >= 0 else None for p, at in found.items()}
 
@@ -332,8 +338,9 @@ class Consumer(ConsumerCore):
         self._commit(self._to_commit(offsets))
 
     def _commit(self, wanted: dict[Partition, Mark]) -> None:
+        group = self._group()
         if wanted:
-            self._group().commit(wanted)
+            group.commit(wanted)
             self._committed.update({p: mark.offset for p, mark in wanted.items()})
 
     def commit_async(

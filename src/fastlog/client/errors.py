@@ -71,7 +71,8 @@ def error_for(code: int, what: str, detail: str | None = None) -> BrokerError:
     """The error of a code that is not 0. `what` was tried; `detail`: the broker's own words."""
     known = _by_code().get(code)
     name = known.__dict__["kafka_name"] if known else f"error {code}"
-    return (known or _by_code()[-1])(f"{what}: {detail or name.lower().replace('_', ' ')}", name if known else "")
+    words = detail or name.removesuffix("_EXCEPTION").lower().replace("_", " ")
+    return (known or _by_code()[-1])(f"{what}: {words}", name if known else "")
 
 
 def truncated(partition: "TopicPartition", position: int, divergent_offset: int | None) -> BrokerError:

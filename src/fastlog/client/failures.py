@@ -23,6 +23,7 @@ class UnreachableError(ClientError):
 
     def __init__(self, bootstrap: str, why: str) -> None:
         super().__init__("UNREACHABLE", f"no broker answers at {bootstrap}: {why}")
+        self.why = why
 
 
 def _near(name: str, existing: Iterable[str]) -> tuple[list[str], str]:

@@ -15,7 +15,7 @@ from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
 from fastlog.client.logs import ERROR, WARNING, say, say_raised, say_seldom
-from fastlog.client.records import Headers, RecordMetadata
+from fastlog.client.records import Headers, RecordMetadata, checked_topic
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +46,7 @@ class Producer(ProducerCore):
     """
 
     def __init__(self, config_map: Mapping[str, Any] | None = None, /, **settings: Any) -> None:
-        set_ = config.settings(config.PRODUCER, {**(config_map or {}), **settings})
+        set_ = config.settings(config.PRODUCER, config.merged(config_map, settings))
         self.settings = set_
         acks_all = set_["acks"] == -1
         in_flight = set_["max_in_flight_requests_per_connection"]
@@ -164,8 +164,7 @@ class Producer(ProducerCore):
 
     def _topic_handle(self, topic: str) -> int:
         """The topic's number in the core; asks for its metadata when it is new."""
-        if not isinstance(topic, str) or not topic:
-            raise TypeError(f"topic: expected a name, not {topic!r}")
+        checked_topic(topic)
         deadline = time.monotonic() + self.settings["max_block_ms"] / 1000
         while True:
             if (known := self._handle(topic)) is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None]
 
 Partition: TypeAlias = tuple[str, int]
+NAME_MAX = 32767  # bytes of a name in the protocol
 
 
 class TopicPartition(NamedTuple):
@@ -50,6 +51,15 @@ def checked_offset(offset: object) -> int:
     if not 0 <= offset < 1 << 63:
         raise ValueError(f"offset {offset}: expected 0 or more")
     return offset
+
+
+def checked_topic(topic: object) -> str:
+    """A topic's name as a caller gives it; brokers say which of them they take. Raises TypeError or ValueError."""
+    if not isinstance(topic, str) or not topic:
+        raise TypeError(f"topic: expected a name, not {topic!r}")
+    if len(topic.encode()) > NAME_MAX:
+        raise ValueError(f"topic {topic[:50]!r}...: longer than any name in the protocol")
+    return topic
 
 
 def by_topic(partitions: Iterable[Partition]) -> dict[str, list[int]]:

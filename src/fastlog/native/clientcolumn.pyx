@@ -132,7 +132,11 @@ cdef bint of_list(Values made, object given) except False:
 
 
 cdef bint of_offsets(Values made, object data, object offsets) except False:
-    cdef Held held = Held(data, True), at = Held(offsets, False)
+    cdef Held held, at
+    if not PyObject_CheckBuffer(data) or not PyObject_CheckBuffer(offsets):
+        raise TypeError(f"(data, offsets): expected a buffer and an array of int32 or int64, not {type(data).__name__} and "
+                        f"{type(offsets).__name__}")
+    held, at = Held(data, True), Held(offsets, False)
     cdef int64_t n, i, last
     if at.view.ndim != 1 or at.view.itemsize not in (4, 8) or not is_integer(at.view.format):
         raise TypeError("offsets: expected one dimension of int32 or int64")
@@ -378,6 +382,7 @@ cdef Integers integers_of(object given, int64_t n, bint wide):
     cdef ArrowColumn column
     cdef Held held
     cdef bytes format
+    cdef int64_t i
     if given is None:
         return None
     made = Integers.__new__(Integers)
@@ -399,7 +404,12 @@ cdef Integers integers_of(object given, int64_t n, bint wide):
         if isinstance(given, (list, tuple)):
             import array
 
-            given = array.array("q" if wide else "i", given)
+            try:
+                given = array.array("q" if wide else "i", given)
+            except (TypeError, OverflowError) as error:
+                raise type(error)(f"{'timestamps' if wide else 'partitions'}: {error}") from None
+        if not PyObject_CheckBuffer(given):
+            raise TypeError(f"{'timestamps' if wide else 'partitions'}: expected a number, a list or an array, not {type(given).__name__}")
         held = Held(given, False)
         if held.view.ndim != 1 or held.view.itemsize != (8 if wide else 4) or held.view.strides[0] != held.view.itemsize \
                 or not is_integer(held.view.format):
@@ -410,6 +420,10 @@ cdef Integers integers_of(object given, int64_t n, bint wide):
         made.p32 = NULL if wide else <int32_t *> held.view.buf
     if made.n != n:
         raise ValueError(f"a column of {made.n} rows beside one of {n}")
+    if wide:
+        for i in range(n):
+            if made.p64[i] < 0:
+                raise ValueError(f"row {i}: timestamp {made.p64[i]}: expected milliseconds since the epoch")
     return made
 
 

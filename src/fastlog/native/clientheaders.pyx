@@ -12,11 +12,16 @@ cdef void put_varint(bytearray out, int64_t v):
 
 
 def encode_headers(headers) -> bytes:
-    """Headers as they stand in a record: [(name, value), ...] or a dict; names are str, values bytes or None. TypeError for others."""
+    """Headers as they stand in a record: [(name, value), ...] or a mapping; names are str, values bytes or None. TypeError for others."""
     cdef bytearray made = bytearray()
-    items = list(headers.items() if isinstance(headers, dict) else headers)
+    if isinstance(headers, (str, bytes)) or not hasattr(headers, "__iter__"):
+        raise TypeError(f"headers: expected (name, value) pairs or a mapping, not {type(headers).__name__}")
+    items = list(headers.items() if hasattr(headers, "items") else headers)
     put_varint(made, len(items))
-    for name, value in items:
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise TypeError(f"headers: expected (name, value) pairs, not {item!r}")
+        name, value = item
         if not isinstance(name, str):
             raise TypeError(f"a header's name is a str, not {type(name).__name__}")
         encoded = name.encode(errors="surrogateescape")

@@ -6,6 +6,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -209,9 +210,11 @@ cdef class ProducerCore:
         if values.width + keys.width + blobs.width + 100 > self._record_max:
             self._refused(f"large {values.width + keys.width + blobs.width}")
         if timestamp is not None:
-            when = timestamp
+            when = PyNumber_Index(timestamp)
+            if when < 0:
+                raise ValueError(f"timestamp {timestamp}: expected milliseconds since the epoch")
         if partition is not None:
-            number = partition
+            number = PyNumber_Index(partition)
             if number < 0:
                 self._refused(f"partition {partition}")
         elif self._partition_of is not None:
