@@ -22,22 +22,28 @@ from fastlog.loadgen.job import split_address
 from fastlog.loadgen.machine import describe, device_of, interrupts_core
 
 GIB = 1 << 30
+SHORT_SECONDS = 10.0  # of a run of a row that is not about what is sustained
 UNSAID = ("say", "deadline")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="ROWS", help="rows or groups, comma between (default: all; --list names them)")
+    parser.add_argument("--only", metavar="ROWS", help="rows or groups, comma between (default: core; all: every row; --list names them)")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--brokers", default="fastlog,kafka", help="which to run, comma between (default: %(default)s)")
     parser.add_argument("--peers", action="store_true", help="Valkey and NATS JetStream too, where a row has a counterpart")
     parser.add_argument("--repeats", type=int, metavar="N", help="pairs per row (default: 3; 1 with --quick)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of each measured run (default: 30; 5 with --quick)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="of each measured run (default: 30, or 10 where nothing sustained is measured; 5 with --quick)",
+    )
     parser.add_argument(
         "--budget",
         type=float,
         metavar="MINUTES",
-        help="one pair of every row within about so long: runs as long as fit, 30 s where a row is"
+        help="one pair of every chosen row within about so long: runs as long as fit, 30 s where a row is"
         " about what is sustained; rows that can't be begun in time are named as left out",
     )
     parser.add_argument(
@@ -78,7 +84,7 @@ def choose_cores(given: argparse.Namespace, cores: list[int]) -> None:
 
 def options_of(given: argparse.Namespace, chosen: list[rows.Row], brokers: int) -> Options:
     seconds = given.seconds or (5 if given.quick else 30)
-    short_seconds = seconds
+    short_seconds = seconds if given.seconds or given.quick or given.full else SHORT_SECONDS
     repeats = given.repeats or (1 if given.quick or given.budget else 7 if given.full else 3)
     lead_seconds = 2.0 if given.quick or given.budget else 5.0
     warm_seconds = given.warm if given.warm is not None else 20.0 if given.quick or given.budget else 45.0
@@ -145,7 +151,9 @@ def main() -> int:
     given = parse()
     if given.list:
         for row in groups.ROWS:
-            print(f"{row.name:12} {row.title}")
+            print(f"{row.name:18} {row.title}")
+        for name, members in groups.GROUPS.items():
+            print(f"{name:18} = {', '.join(members)}")
         return 0
     if given.render:
         return render(given.render)

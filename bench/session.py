@@ -239,9 +239,13 @@ class Session:
         options = self.options
         filled = machine.fill_page_cache(options.directory) if options.fill_page_cache and fill else 0.0
         machine.wait_for_quiet_disk(self.device, self.options.quiet_seconds)
+        pids = [other.pid for other in self.brokers if other is not broker and other.process is not None]
+        machine.wait_for_idle(pids, self.options.quiet_seconds)
+        others = sum(map(machine.cpu_seconds, pids))
         before = machine.usage(broker.pid, options.broker_core, self.device)
         result = self.generate(job, broker.generator)
         used = machine.usage(broker.pid, options.broker_core, self.device) - before
+        others = sum(map(machine.cpu_seconds, pids)) - others
         memory = machine.memory_mb(broker.pid)
         machine.wait_for_quiet_disk(self.device, self.options.quiet_seconds)
         written = machine.disk_counters(self.device)[0] - before.device_written
@@ -252,6 +256,7 @@ class Session:
             "page_cache_fill_s": filled,
             "cpu_s": round(used.cpu, 3),
             "core_busy_s": round(used.core_busy, 3),
+            "others_cpu_s": round(others, 3),
             "cpu_s_per_GB": round(used.cpu / gigabytes, 3) if gigabytes else None,
             "core_s_per_GB": round(used.core_busy / gigabytes, 3) if gigabytes else None,
             "cpu_us_per_batch": round(used.cpu / batches * 1e6, 2),

@@ -17,6 +17,7 @@ SEGMENT_MOST, SEGMENT_LEAST = 512 * MIB, 32 * MIB
 KEPT_SEGMENTS = 2
 DELETE_LAG_BYTES = 6 << 30  # written between two looks for what to delete, and until files are gone
 RUNWAY_BYTES = 64 * MIB  # per partition: the most that fastlog prepares ahead
+RECYCLED_BYTES = 4 << 30  # removed segments that fastlog keeps to use again (fastlog.segment.recycle.bytes)
 TIMES = 4  # so many times what can be held must be written for a run to count as sustained
 
 
@@ -35,7 +36,7 @@ def kept(row: Row) -> dict[str, str]:
 
 def room(row: Row) -> int:
     """Bytes on disk that a run may take."""
-    return (KEPT_SEGMENTS + 1) * segment_bytes(row) * partitions(row) + DELETE_LAG_BYTES
+    return (KEPT_SEGMENTS + 1) * segment_bytes(row) * partitions(row) + runway(row) + RECYCLED_BYTES + DELETE_LAG_BYTES
 
 
 def runway(row: Row) -> int:

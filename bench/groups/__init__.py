@@ -1,6 +1,6 @@
 """The rows, a module for each group. A module here registers by being here: its `ROWS` (a tuple of `bench.rows.Row`) go to the report in
 the order of `ORDER`, then by the module's name; the module's name chooses them all (`bench/run --only latency`), as does any name that
-its `GROUPS` (name -> names of rows) gives to some of them.
+its `GROUPS` (name -> names of rows) gives to some of them. `core` runs when nothing is named; `all` is every row but the optional ones.
 
 Most rows are a load of `fastlog.loadgen.job.Job`, made by `rows.throughput`, `rows.batches` or `rows.by_the_clock`. One that is something
 else has kind "own" and measures itself, with what the session offers:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bench.rows import Row
 
 ORDER = ("footprint", "volatile", "stable", "small", "latency", "read", "hard", "compressed", "load")
+# What runs when nothing is named
+CORE = ("footprint", "volatile", "stable", "small", "latency", "read", "catch-up", "parts-5000", "idle-10000", "two-cores")
 
 
 def _modules() -> list[str]:
@@ -52,6 +54,8 @@ def _collect() -> tuple[tuple[Row, ...], dict[str, tuple[str, ...]]]:
     twice = {row.name for row in rows if sum(row.name == other.name for other in rows) > 1}
     if twice:
         raise ValueError(f"two rows have one name: {', '.join(sorted(twice))}")
+    groups["core"] = tuple(name for chosen in CORE for name in groups.get(chosen, (chosen,)))
+    groups["all"] = tuple(row.name for row in rows if not row.optional)
     return tuple(rows), groups
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import machine as processes
 from bench.__main__ import choose_cores
 from fastlog.loadgen import machine
 
@@ -62,3 +63,20 @@ def test_brokers_run_where_the_interrupts_go(
     asked = argparse.Namespace(broker_core=given[0], load_core=given[1], directory=tmp_path)
     choose_cores(asked, cores)
     assert (asked.broker_core, asked.load_core) == chosen
+
+
+def test_a_run_waits_until_the_other_brokers_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, used = [0.0], {1: 0.0, 2: 0.0}
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        used[1] += seconds * (0.5 if clock[0] < 3 else 0.01)
+        used[2] += seconds * 0.01
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(processes, "cpu_seconds", used.__getitem__)
+    assert processes.wait_for_idle([1, 2], 60) == pytest.approx(0.02)
+    assert 3 <= clock[0] <= 4
+    used[2] = clock[0] = 0.0
+    assert processes.wait_for_idle([1, 2], 2) > 0.5, "not for ever"

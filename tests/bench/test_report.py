@@ -163,7 +163,7 @@ def test_burst_and_sustained_are_told_apart() -> None:
 
 
 def test_a_budget_keeps_what_is_sustained_long_and_shortens_the_rest() -> None:
-    everything = rows.choose(None)
+    everything = rows.choose("all")
     long, short = budget.fit(everything, 2, 25, 2, 20)
     assert long == 30, "what is sustained stays so; rows that don't fit are left out"
     assert 4 <= short <= 15
@@ -218,6 +218,15 @@ def test_every_row_is_in_a_group_or_named_and_has_a_load() -> None:
     assert rows.choose("latency,idle") == [row for row in groups.ROWS if row.name in {*groups.GROUPS["latency"], "idle"}]
     with pytest.raises(ValueError, match="no row"):
         rows.choose("nothing")
+
+
+def test_what_runs_by_default_takes_about_an_hour_with_three_pairs() -> None:
+    """Every row with its lead, and as much again as runs take beside that."""
+    chosen = rows.choose(None)
+    assert {row.name for row in chosen} < {row.name for row in rows.choose("all")}
+    seconds = sum(2 * 3 * ((30 if row.sustained else 10) + 5 + budget.OVERHEAD_SECONDS) for row in chosen if row.kind != "own")
+    seconds += sum(2 * 3 * budget.OWN_SECONDS for row in chosen if row.kind == "own")
+    assert 40 * 60 < seconds < 80 * 60
 
 
 def test_a_broker_that_died_starts_again_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
