@@ -196,6 +196,8 @@ def main() -> int:
     saved = given.output / ("compare.json" if given.compare else "report.json")
     if given.resume and saved.exists():
         earlier = json.loads(saved.read_text())
+    document["versions"] |= earlier.get("versions", {})
+    document["settings"] |= earlier.get("settings", {})
     os.sched_setaffinity(0, {given.load_core})
     if earlier.get("limits") and not given.no_limits:
         document["limits"] = earlier["limits"]
@@ -212,7 +214,8 @@ def main() -> int:
     session.resume(earlier.get("samples", []))
     try:
         for broker in session.brokers:
-            document["versions"][broker.name] = broker.version()
+            now, was = broker.version(), document["versions"].get(broker.name, "")
+            document["versions"][broker.name] = now if was in ("", now) else f"{was}, then {now}"
             document["settings"][f"{broker.name} run as"] = broker.settings()
         session.run(chosen)
     except StartError as problem:

@@ -53,8 +53,9 @@ def where(document: dict[str, Any]) -> str:
     """Machine, brokers and method, in a sentence or two."""
     machine, options = document["machine"], document["options"]
     pairs = "one pair" if options["repeats"] == 1 else f"medians of {options['repeats']} pairs"
+    kafka, fastlog = (document["versions"].get(name, name) for name in ("kafka", "fastlog"))
     return (
-        f"{document['versions'].get('kafka', 'Apache Kafka')} and fastlog in one run on {machine['cpu']}, {machine['memory_gb']:.0f} GB,"
+        f"{kafka} and {fastlog} side by side on {machine['cpu']}, {machine['memory_gb']:.0f} GB,"
         f" Linux {machine['kernel']}: each broker alone on one core, load from another, in turns; {pairs} a row, runs of"
         f" {options['seconds']:.0f} s where a row is about what is sustained, {options['memory_bytes'] >> 20} MiB of memory for fastlog."
     )
