@@ -128,7 +128,6 @@ def wait_for_idle(pids: list[int], seconds: float = 60) -> float:
     What a broker has still to do after a load (deleted topics, a JVM that compiles) would otherwise be taken from the next one on its core.
     """
     deadline = time.monotonic() + seconds
-    share = 1.0
     while True:
         begun, before = time.monotonic(), sum(map(cpu_seconds, pids))
         time.sleep(IDLE_WINDOW_SECONDS)
