@@ -117,6 +117,18 @@ def test_follow_prints_what_comes_and_ends_on_interrupt(bootstrap: str, run: Run
         assert follower.wait(15) == output.OK
 
 
+def test_a_member_that_is_told_to_end_leaves_its_group(bootstrap: str, run: Run, fresh_name: str) -> None:
+    run("topic", "create", fresh_name, "-p", "1")
+    run("produce", fresh_name, given=b"first\n")
+    command = [*fastlog_command(), "consume", fresh_name, "--follow", "-g", fresh_name, "-b", bootstrap]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as member:
+        assert member.stdout is not None
+        assert member.stdout.readline() == b"first\n"
+        member.send_signal(signal.SIGTERM)
+        assert member.wait(15) == output.OK
+    assert as_json(run("group", "describe", fresh_name, "--json"))["members"] == []
+
+
 def test_groups(run: Run, fresh_name: str) -> None:
     run("topic", "create", fresh_name, "-p", "2")
     for p in range(2):

@@ -31,7 +31,7 @@ examples:
   fastlog consume orders --follow
   fastlog COMMAND --help
 
-exit codes: 0 done · 1 failed · 2 wrong usage · 3 no broker there · 4 no such topic or group · 130 interrupted"""
+exit codes: 0 done · 1 failed · 2 wrong usage · 3 no broker there · 4 no such topic or group · 130, 143 interrupted"""
 
 
 class _Version(argparse.Action):

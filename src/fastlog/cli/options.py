@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -143,10 +144,20 @@ def confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: to a command, what Ctrl-C is, so that a consumer leaves its group and a producer sends what it was given."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+    raise Terminated
+
+
 def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """The command with its errors turned into one line and an exit code."""
 
     def command(args: argparse.Namespace) -> int:
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             status = run(args)
             sys.stdout.flush()
@@ -165,6 +176,8 @@ def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Name
         except OSError as error:
             output.complain(str(error))
             return output.FAILED
+        except Terminated:
+            return output.TERMINATED
         except KeyboardInterrupt:
             return output.INTERRUPTED
         return status

@@ -12,8 +12,9 @@ USAGE = 2  # argparse's
 UNREACHABLE = 3
 NOT_FOUND = 4
 INTERRUPTED = 130  # 128 + SIGINT
+TERMINATED = 143  # 128 + SIGTERM
 
-EXIT_CODES = "exit codes: 0 done · 1 failed · 2 wrong usage · 3 no broker there · 4 no such topic or group · 130 interrupted"
+EXIT_CODES = "exit codes: 0 done · 1 failed · 2 wrong usage · 3 no broker there · 4 no such topic or group · 130, 143 interrupted"
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
