@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from fastlog.broker.server import Facts
 
 log = logging.getLogger("fastlog")
+GC_THRESHOLD: Final = 20_000
+"""Objects made before the collector looks at them. Next to none here are in cycles: looking at every 700th, as is usual, took 9 % of a
+busy control plane's time (offset commits)."""
 OK: Final = 0
 FAILED: Final = 1
 LOOPBACK: Final = ("localhost", "::1")
@@ -85,6 +88,7 @@ async def _serve(options: ServeOptions, descriptors: int, *, json_lines: bool, u
     # what the start made stays: the collector need not look at it again and again
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     notify("READY=1")
     await stopped
     notify("STOPPING=1")
