@@ -40,7 +40,8 @@ class _Lz4Preferences(ctypes.Structure):
 @cache
 def _library(name: str) -> ctypes.CDLL:
     library = ctypes.CDLL(name)
-    for function in ("LZ4F_compressFrame", "LZ4F_compressFrameBound", "ZSTD_compress", "ZSTD_compressBound", "ZSTD_decompress"):
+    zstd = ("ZSTD_compress", "ZSTD_compressBound", "ZSTD_decompress", "ZSTD_findFrameCompressedSize")
+    for function in ("LZ4F_compressFrame", "LZ4F_compressFrameBound", *zstd):
         if hasattr(library, function):
             getattr(library, function).restype = c_size_t
     if hasattr(library, "snappy_max_compressed_length"):
@@ -189,3 +190,19 @@ def _unzstd(data: bytes, size_max: int) -> bytes:
     if made > size_max or not data:
         raise ValueError("no frame")
     return out.raw[:made]
+
+
+def zstd_window(data: bytes) -> int:
+    """The largest window, in bytes, that the frames of a stream which `decompress` takes ask for; 0 where none of them asks.
+
+    A frame with the single-segment flag is its own window (RFC 8878, 3.1.1.1.2).
+    """
+    library = _library("libzstd.so.1")
+    found = 0
+    while data:
+        skippable = data[:4] != b"\x28\xb5\x2f\xfd"
+        if not skippable and not data[4] & 0x20:
+            base = 1 << 10 + (data[5] >> 3)
+            found = max(found, base + base // 8 * (data[5] & 7))
+        data = data[library.ZSTD_findFrameCompressedSize(c_char_p(data), c_size_t(len(data))) :]
+    return found
