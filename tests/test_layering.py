@@ -46,6 +46,7 @@ LAYERS = {
         "standing",
         "recordpack",
         "offsetpack",
+        "offsetcommit",
         "compression",
         "keymap",
         "sift",

@@ -29,6 +29,9 @@ from fastlog.native.compression import compress as compress
 from fastlog.native.compression import decompress as decompress
 from fastlog.native.crc32c import checksum as _checksum
 from fastlog.native.disksync import DiskSync as DiskSync
+from fastlog.native.offsetcommit import Commit as Commit
+from fastlog.native.offsetcommit import hold_commits as hold_commits
+from fastlog.native.offsetcommit import read_commit as read_commit
 from fastlog.native.offsetpack import pack_commit as pack_commit
 from fastlog.native.recordpack import pack_pairs as pack_pairs
 from fastlog.native.recordpack import pack_records as pack_records

@@ -18,6 +18,7 @@ ROOMS = {
     "compression": ("compress", "decompress"),
     "crc32c": ("crc32c",),
     "disksync": ("DiskSync",),
+    "offsetcommit": ("Commit", "hold_commits", "read_commit"),
     "offsetpack": ("pack_commit",),
     "recordpack": ("pack_pairs", "pack_records", "pairs_bytes"),
     "standing": ("StandingAnswer",),

@@ -15,7 +15,7 @@ from fastlog.broker.groups import host_of
 from fastlog.broker.plane import Request
 from fastlog.metadata.store import StoreError
 from fastlog.protocol.errors import Error
-from fastlog.protocol.messages import API_BY_NAME, decode_request, decode_response, encode_request, encode_response
+from fastlog.protocol.messages import API_BY_NAME, decode_response, encode_request
 from tests.coordinator.fakes import FakeTopics, Message, subscription
 from tests.coordinator.serving import Served, asynchronous, turns
 
@@ -29,7 +29,7 @@ class Broker:
     """As much of a broker as these handlers need."""
 
     def __init__(self, served: Served, *, begun: bool = False) -> None:
-        """`begun`: requests are answered through `begin`, as the dispatcher does where there is one."""
+        """`begun`: requests are answered through `begin` where it can, as the dispatcher does."""
         self.served = served
         self.begun = begun
         cluster = Cluster("cluster", 7, {"main": Endpoint("broker.example", 9092), "other": Endpoint("10.0.0.1", 9093)})
@@ -50,10 +50,10 @@ class Broker:
         body = memoryview(encode_request(key, version, message))
         request = Request(1, key, version, 1, "client", "127.0.0.1:5000", listener, body)
         if self.begun:
-            given: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            given: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             context = RequestContext(key, version, "client", "127.0.0.1:5000", listener)
-            assert beginner(key)(self.ctx, context, decode_request(key, version, body), given.set_result)
-            return decode_response(key, version, encode_response(key, version, await given))
+            if beginner(key)(self.ctx, context, body, given.set_result):
+                return decode_response(key, version, await given)
         return decode_response(key, version, (await answer(self.ctx, request)).body)
 
     async def member(self, group_id: str, version: int, *, instance: str | None = None) -> tuple[str, Message]:
@@ -215,6 +215,37 @@ async def test_offset_commit(version: int, begun: bool) -> None:
         assert {each["error_code"] for each in by_key[keys["t"]]} == {expected, missing}
 
 
+@pytest.mark.parametrize("version", versions("OffsetCommit"))
+@asynchronous
+async def test_a_commit_with_one_answer_for_all_partitions_is_begun(version: int) -> None:
+    async with Served() as served:
+        ctx = Broker(served).ctx
+        await served.loaded()
+        key = API_BY_NAME["OffsetCommit"].key
+        context = RequestContext(key, version, "client", "127.0.0.1:5000", "main")
+        topics: list[Message] = []
+        for name in ("t", "u"):
+            topic = served.topics.get(name)
+            assert topic is not None
+            ends = (0, topic.partition_count - 1)
+            partitions = [{"partition_index": at, "committed_offset": 10 + at, "committed_metadata": "m"} for at in ends]
+            topics.append(({"topic_id": topic.topic_id} if version >= 10 else {"name": name}) | {"partitions": partitions})
+        stale = Error.GROUP_ID_NOT_FOUND if version >= 9 else Error.ILLEGAL_GENERATION
+        for generation, error in ((3, stale), (-1, Error.NONE)):
+            given: list[bytes] = []
+            asked: Message = {"group_id": "g", "generation_id_or_member_epoch": generation, "topics": topics}
+            assert beginner(key)(ctx, context, memoryview(encode_request(key, version, asked)), given.append)
+            await turns()
+            response = decode_response(key, version, given.pop())
+            assert [[each["error_code"] for each in topic["partitions"]] for topic in response["topics"]] == [[error] * 2] * 2
+        fetched = await served.fetch()
+        assert {at: fetched[at] for at in (("t", 0), ("u", 0))} == {("t", 0): 10, ("u", 0): 10}
+        for odd in (4096, 4097):  # of metadata: as long as it may be, and longer
+            partition = {"partition_index": 0, "committed_offset": 20, "committed_metadata": "x" * odd}
+            asked = {"group_id": "g", "generation_id_or_member_epoch": -1, "topics": [topics[0] | {"partitions": [partition]}]}
+            assert beginner(key)(ctx, context, memoryview(encode_request(key, version, asked)), given.append) == (odd == 4096)
+
+
 @asynchronous
 async def test_a_commit_that_is_begun_waits_for_the_log() -> None:
     async with Served() as served:
@@ -222,19 +253,19 @@ async def test_a_commit_that_is_begun_waits_for_the_log() -> None:
         key = API_BY_NAME["OffsetCommit"].key
         partition = {"partition_index": 0, "committed_offset": 1, "committed_metadata": ""}
         asked: Message = {"group_id": "g", "generation_id_or_member_epoch": -1, "topics": [{"name": "t", "partitions": [partition]}]}
-        message = decode_request(key, 9, encode_request(key, 9, asked))
-        given: list[Message] = []
+        body = memoryview(encode_request(key, 9, asked))
+        given: list[bytes] = []
         context = RequestContext(key, 9, "client", "127.0.0.1:5000", "main")
-        assert not beginner(key)(broker.ctx, context, message, given.append), "there is no __consumer_offsets yet"
+        assert not beginner(key)(broker.ctx, context, body, given.append), "there is no __consumer_offsets yet"
         await served.loaded()
         served.log.gate = asyncio.Event()
-        assert beginner(key)(broker.ctx, context, message, given.append)
+        assert beginner(key)(broker.ctx, context, body, given.append)
         await turns()
         assert given == []
         assert await served.fetch() == {}
         served.log.gate.set()
         await turns()
-        assert [each["error_code"] for each in given.pop()["topics"][0]["partitions"]] == [Error.NONE]
+        assert [each["error_code"] for each in decode_response(key, 9, given.pop())["topics"][0]["partitions"]] == [Error.NONE]
         assert await served.fetch() == {("t", 0): 1}
         served.log.fail = Error.NOT_ENOUGH_REPLICAS
         failed = await broker.ask("OffsetCommit", 9, asked)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastlog.broker.plane import Request, StandingAnswer
 
 Handler: TypeAlias = Callable[[Context, RequestContext, Message], Coroutine[Any, Any, Message]]
-Beginner: TypeAlias = Callable[[Context, RequestContext, Message, Callable[[Message], None]], bool]
+Beginner: TypeAlias = Callable[[Context, RequestContext, memoryview, Callable[[bytes], None]], bool]
 
 # Modules of fastlog.broker.handlers. Each is imported by its first request: a broker that serves produce and fetch needs few of them.
 HANDLERS: dict[int, str] = {
@@ -82,8 +82,8 @@ HANDLERS: dict[int, str] = {
 _loaded: dict[int, Handler] = {}
 
 BEGUN: Final = frozenset((8,))
-"""APIs whose modules have a `begin` too: it gives the response to a function, now or later, so that nobody has to wait for it. It returns
-False, with nothing done, where it can't; then the request is handled as others are."""
+"""APIs whose modules have a `begin` too: it reads the body itself and gives the response's to a function, now or later, so that nobody
+has to wait for it. It returns False, with nothing done, where it can't; then the request is handled as others are."""
 _beginners: dict[int, Beginner] = {}
 
 
@@ -156,27 +156,17 @@ class Dispatcher:
         """Whether the request is answered, or will be, by what it has begun."""
         if not API_BY_KEY[request.api_key].serves(request.version):
             return False
-        try:
-            message = decode_request(request.api_key, request.version, request.body)
-        except DecodeError:
-            return False
         context = RequestContext(request.api_key, request.version, request.client_id, request.peer, request.listener)
         answered = False
 
-        def answer(response: Message) -> None:
+        def answer(body: bytes) -> None:
             nonlocal answered
-            if answered:
-                return  # it failed
-            answered = True
-            try:
-                body = encode_response(request.api_key, request.version, response)
-            except EncodeError as why:
-                self._failed(request, why)
-            else:
+            if not answered:  # or it failed
+                answered = True
                 self._ctx.plane.respond(request.token, body)
 
         try:
-            return beginner(request.api_key)(self._ctx, context, message, answer)
+            return beginner(request.api_key)(self._ctx, context, request.body, answer)
         except Exception as why:  # noqa: BLE001 - as in `_serve`; it is logged
             if not answered:
                 answered = True

@@ -11,7 +11,7 @@ from fastlog.coordinator.operation import Client, Producer, Result
 from fastlog.coordinator.pending_offsets import PendingOffsets
 from fastlog.coordinator.records import NO_TOPIC_ID, CoordinatorRecord, OffsetRecord, OffsetValue
 from fastlog.protocol.errors import Error, KafkaError
-from fastlog.protocol.packing import pack_commit
+from fastlog.protocol.packing import hold_commits, pack_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastlog.coordinator.consumer_group import ConsumerGroup
     from fastlog.coordinator.consumers import Consumers
     from fastlog.coordinator.rebalance import Rebalancer
+    from fastlog.protocol.packing import Commit
 
 log = logging.getLogger("fastlog.groups")
 
@@ -45,14 +46,33 @@ class Offsets:
 
     def commit(self, client: Client, request: Message) -> Result:
         """The request's partitions exist (the caller saw to it). Raises KafkaError for what concerns all of them."""
+        return self._commit(request, self._admit(client, request))
+
+    def commit_read(self, client: Client, commit: Commit, names: list[str]) -> Result | None:
+        """The same for a request that was read in compiled code; its response is the caller's. None, with nothing done but a sign of life
+        noted, where partitions differ in their answers."""
+        check = self._admit(client, commit.head)
+        rebalancer = self._rebalancer
+        now_ms = rebalancer.clock.now_ms()
+        packed = commit.pack(
+            names, now_ms, _expiry_ms(commit.head, now_ms), rebalancer.settings.metadata_size_max, check, OffsetRecord, OffsetValue
+        )
+        if packed is None:
+            return None
+        records, encoded = packed
+        rebalancer.metrics.offset_commits += len(records)
+        return Result(records, encoded=encoded)
+
+    def _admit(self, client: Client, request: Message) -> Callable[[str, UUID, int], None] | None:
+        """Whether the sender may commit. Raises KafkaError; what is returned raises it for a partition (topic, id, index)."""
         consumer_group = self._consumers.groups.get(request["group_id"])
         if consumer_group is not None:
-            return self._commit(request, self._consumers.check_commit(client, consumer_group, request))
+            return self._consumers.check_commit(client, consumer_group, request)
         group = self._check_commit(client, request)
         if group.state in {State.STABLE, State.PREPARING_REBALANCE}:
             member = group.members[request["member_id"]]
             member.session.arm(member.session_timeout_ms)  # committing is a sign of life
-        return self._commit(request)
+        return None
 
     def commit_in_transaction(self, client: Client, request: Message) -> Result:
         """TxnOffsetCommit, likewise; `request` has the field names of OffsetCommit. What it brings holds when the transaction has
@@ -72,15 +92,13 @@ class Offsets:
         rebalancer = self._rebalancer
         group_id: str = request["group_id"]
         now_ms = rebalancer.clock.now_ms()
-        retention_ms = request.get("retention_time_ms", -1)
-        expire_ms = -1 if retention_ms == -1 else now_ms + retention_ms
         # Kafka counts UTF-16 units against a limit that is named in bytes; so do we, for what it accepts must be accepted.
         metadata_max = rebalancer.settings.metadata_size_max
         records, encoded, topics = pack_commit(
             group_id,
             request["topics"],
             now_ms,
-            expire_ms,
+            _expiry_ms(request, now_ms),
             metadata_max,
             Error.OFFSET_METADATA_TOO_LARGE,
             Error.NONE,
@@ -266,17 +284,10 @@ class Offsets:
         group_id = records[0].group
         if group_id not in self._rebalancer.groups and group_id not in self._consumers.groups:
             self._rebalancer.create(group_id)
-        topics = self.committed.setdefault(group_id, {})
-        is_any_open = bool(self.pending.of_group(group_id))
-        for at, (_, topic, index, value) in enumerate(records, offset):
-            if is_any_open:
+        if self.pending.of_group(group_id):
+            for at, (_, topic, index, _) in enumerate(records, offset):
                 self.pending.committed((group_id, topic, index), at)
-            partitions = topics.get(topic)
-            if partitions is None:
-                partitions = topics[topic] = {}
-            assert value is not None
-            self.count += index not in partitions
-            partitions[index] = value
+        self.count += hold_commits(self.committed.setdefault(group_id, {}), records)
 
     def end_transaction(self, producer_id: int, commit: bool) -> None:
         for key, value in self.pending.end(producer_id, commit):
@@ -315,6 +326,11 @@ class Offsets:
             or (topic, index) in self._arriving(group_id)
             or self.pending.is_open(group_id, topic, index)
         )
+
+
+def _expiry_ms(request: Message, now_ms: int) -> int:
+    retention_ms: int = request.get("retention_time_ms", -1)
+    return -1 if retention_ms == -1 else now_ms + retention_ms
 
 
 def _fetched(index: int, value: OffsetValue | None) -> Message:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastlog.coordinator.ports import Log, Topics, Verifier
     from fastlog.coordinator.runtime import PartitionRuntime
     from fastlog.coordinator.standing import Give
+    from fastlog.protocol.packing import Commit
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
 _ABORTABLE_FIRST: Final = 4  # TxnOffsetCommit from this version on knows TRANSACTION_ABORTABLE
@@ -200,20 +201,21 @@ class GroupService:
         assert result.response is not None
         return result.response
 
-    def begin_commit(self, client: Client, request: Message, answer: Callable[[Message], None]) -> bool:
-        """`commit_offsets` that gives its response to `answer`, now or when the log has it: nothing waits, which spares most of what a
-        commit costs. False: the group's partition has to be waited for; nothing was done."""
-        runtime = self._partitions.ready(request["group_id"])
+    def begin_commit(self, client: Client, commit: Commit, names: list[str], answer: Callable[[Error], None]) -> bool:
+        """`commit_offsets` of a request that was read in compiled code; `names`: of its topics. Gives the error code of all partitions to
+        `answer`, now or when the log has them: nothing waits, which spares most of what a commit costs. False, with nothing done: the
+        group's partition has to be waited for, or partitions differ in their answers."""
+        runtime = self._partitions.ready(commit.head["group_id"])
         if runtime is None:
             return False
         try:
-            result = runtime.shard.offsets.commit(client, request)
+            result = runtime.shard.offsets.commit_read(client, commit, names)
         except KafkaError as failure:
-            answer(_refused(request, shown(failure.code)))
+            answer(shown(failure.code))
             return True
-        response = result.response
-        assert response is not None
-        result.done = lambda error: answer(response if error is Error.NONE else _refused(request, shown(error)))
+        if result is None:
+            return False
+        result.done = lambda error: answer(error if error is Error.NONE else shown(error))
         runtime.submit(result)
         return True
 

@@ -26,7 +26,7 @@ cdef enum:
 cdef object NO_TOPIC_ID = UUID(int=0)
 
 
-cdef inline Py_ssize_t utf16_units(str text) except -1:
+cdef Py_ssize_t utf16_units(str text) except -1:
     if PyUnicode_MAX_CHAR_VALUE(text) <= 0xFFFF:
         return PyUnicode_GET_LENGTH(text)
     return len(text.encode("utf-16-le", "surrogatepass")) // 2

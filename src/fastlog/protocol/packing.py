@@ -1,5 +1,5 @@
-"""What a coordinator packs in compiled code: committed offsets in one pass; apart from the rest, as clients have no use for it."""
+"""What a coordinator reads and packs in compiled code, committed offsets in one pass; apart from the rest, as no client has use for it."""
 
-from fastlog._core import pack_commit, pairs_bytes
+from fastlog._core import Commit, hold_commits, pack_commit, pairs_bytes, read_commit
 
-__all__ = ["pack_commit", "pairs_bytes"]
+__all__ = ["Commit", "hold_commits", "pack_commit", "pairs_bytes", "read_commit"]

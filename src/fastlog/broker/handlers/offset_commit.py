@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastlog.broker.groups import client_of, coordinator_of
 from fastlog.protocol.errors import Error
+from fastlog.protocol.packing import read_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,19 +26,19 @@ async def handle(ctx: Context, request: RequestContext, message: Message) -> Mes
     return {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
 
 
-def begin(ctx: Context, request: RequestContext, message: Message, answer: Callable[[Message], None]) -> bool:
+def begin(ctx: Context, request: RequestContext, body: memoryview, answer: Callable[[bytes], None]) -> bool:
+    """Of a commit that can be answered with one error code for all of its partitions, which exist."""
+    commit = read_commit(request.version, body)
+    if commit is None:
+        return False
     by_id = request.version >= _TOPIC_IDS_FIRST
-    refused, accepted = _sorted(ctx, message, by_id=by_id)
-
-    def committed(response: Message) -> None:
-        if refused or len(accepted) > 1:
-            response = {"topics": merge([*refused, *response["topics"]], by_id=by_id)}
-        answer(response)
-
-    if not accepted:
-        committed({"topics": []})
-        return True
-    return coordinator_of(ctx).begin_commit(client_of(request), message | {"topics": accepted}, committed)
+    names: list[str] = []
+    for name, topic_id, least, greatest in commit.topics:
+        known = ctx.topics.by_id(topic_id) if by_id else ctx.topics.get(name)
+        if known is None or least < 0 or greatest >= known.partition_count:
+            return False
+        names.append(known.name)
+    return coordinator_of(ctx).begin_commit(client_of(request), commit, names, lambda error: answer(commit.answer(error)))
 
 
 def _sorted(ctx: Context, message: Message, *, by_id: bool) -> tuple[list[Message], list[Message]]:
