@@ -7,7 +7,7 @@ ten times beside a load, and take out the sequences whose answers hang on time (
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -66,6 +66,42 @@ def test_a_difference_is_found_and_told() -> None:
     assert len(used) == 1
     assert set(report.unused()) == set(RULES) - used
     assert all(f"allowed, and not seen: {rule}" in report.text() for rule in report.unused())
+
+
+@pytest.mark.parametrize(
+    ("ours", "allowed"),
+    [
+        ([{"name": "t", "partitions": [{"partition_index": 0, "error_code": 0}]}], True),
+        ([{"name": "t", "partitions": [{"partition_index": 0, "error_code": 3}]}], False),
+        ([{"name": "t", "partitions": [{"partition_index": 1, "error_code": 0}]}], False),
+        ([{"name": "t", "partitions": [{"partition_index": 0, "error_code": 0}] * 2}], False),
+    ],
+)
+def test_a_topic_named_twice_has_to_be_answered_alike(ours: list[dict[str, Any]], allowed: bool) -> None:
+    theirs = [{"name": "t", "partitions": [{"partition_index": 0, "error_code": 0}]}] * 2
+    step = {"api": "TxnOffsetCommit", "version": 3, "message": {}}
+    assert bool(differences(step, {"topics": theirs}, {"topics": ours}, set())) is not allowed
+
+
+@pytest.mark.parametrize(
+    ("ours", "allowed"),
+    [
+        ([(1, 0, 5, "b")], True),
+        ([(0, 0, 5, None), (1, 0, 5, "b")], False),
+        ([(1, 0, 6, "b")], False),
+        ([(1, 0, 5, "b")] * 3, False),
+        ([(2, 1, -1, "b")], False),
+    ],
+    ids=["less room", "lengths that are the same: each is compared", "another high watermark", "named twice", "an error"],
+)
+def test_partitions_without_room_have_to_be_answered_alike(ours: list[tuple[int, int, int, str | None]], allowed: bool) -> None:
+    def responses(partitions: list[tuple[int, int, int, str | None]]) -> dict[str, Any]:
+        names = ("partition_index", "error_code", "high_watermark", "records")
+        return {"responses": [{"partitions": [dict(zip(names, partition, strict=True)) for partition in partitions]}]}
+
+    step = {"api": "Fetch", "version": 12, "message": {}}
+    theirs = responses([(0, 0, 5, "a"), (1, 0, 5, None)])
+    assert bool(differences(step, theirs, responses(ours), set())) is not allowed
 
 
 @pytest.mark.long

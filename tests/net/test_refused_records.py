@@ -53,6 +53,9 @@ def test_times_out_of_range_and_keys(bootstrap: str, fresh_name: str) -> None:
     records = [Record(0, NOW, b"k", b"v"), Record(1, late, b"k", b"v"), Record(2, NOW, None, b"v"), Record(3, late, None, b"v")]
     batch = build_batch(records, timestamp_ms=NOW)
     assert refused(bootstrap, fresh_name, batch, 9) == (Error.INVALID_TIMESTAMP, [1, 2, 3])
+    with Peer(bootstrap) as peer:
+        (part,) = peer.call("Produce", 9, produce(fresh_name, batch, acks=-1))["responses"][0]["partition_responses"]
+    assert part["error_message"] == "One or more records have been rejected due to invalid timestamp"  # Kafka's own tests look at it
 
 
 def test_other_faults_name_no_record(bootstrap: str, fresh_name: str) -> None:

@@ -331,7 +331,7 @@ cdef int16_t walk(Source *s, const BatchInfo *info, const BatchRules *rules, int
         why[0] = codec_why(codec_error(s.status))
         return codec_error(s.status)
     if untimely:
-        why[0] = b"a record's timestamp is out of the topic's range, or says that the broker set it"
+        why[0] = b"One or more records have been rejected due to invalid timestamp"
         return INVALID_TIMESTAMP
     if keyless:
         why[0] = b"a compacted topic takes no record without a key"
@@ -428,7 +428,7 @@ cdef int16_t check_within(uint8_t *p, size_t n, const BatchRules *rules, int64_t
     else:
         max_timestamp = out.max_timestamp
         if timestamp_refused(max_timestamp, out, rules, now_ms):
-            why[0] = b"the batch's timestamp is out of the topic's range, or says that the broker set it"
+            why[0] = b"One or more records have been rejected due to invalid timestamp"
             return INVALID_TIMESTAMP
     set_max_timestamp(p, out, rules.log_append_time, now_ms if rules.log_append_time else max_timestamp)
     return NONE
