@@ -33,6 +33,27 @@ def apart(start_broker: Start, engine: str) -> Broker:
     return broker
 
 
+@pytest.mark.parametrize(("first", "max_bytes", "full"), [(900, 800, 1), (900, 1350, 3), (100, 800, 4)], ids=["alone", "some room", "all"])
+def test_a_first_batch_longer_than_its_share_takes_the_room_of_others(
+    apart: Broker, fresh_name: str, first: int, max_bytes: int, full: int
+) -> None:
+    """Its length is known after the others were asked for; FetchRequestTest of Kafka looks at it too."""
+    create_topic(apart.bootstrap, fresh_name, partitions=4)
+    sizes = [first, 100, 100, 100]
+    with Peer(apart.bootstrap) as peer:
+        for partition, size in enumerate(sizes):
+            batch = build_batch([Record(0, NOW, None, bytes(size))], timestamp_ms=NOW)
+            assert produced(peer.call("Produce", 9, produce(fresh_name, batch, partition=partition, acks=-1))) == (0, 0)
+        message = fetch(fresh_name, partitions=4, max_bytes=190) | {"max_bytes": max_bytes}
+        parts = named(peer.call("Fetch", 12, message))
+        lengths = [len(parts[partition]["records"] or b"") for partition in range(4)]
+        assert lengths[0] > first
+        assert sum(1 for length in lengths if length) == full
+        assert lengths[full:] == [0] * (4 - full)
+        assert sum(lengths) <= max_bytes or full == 1
+        assert peer.call("Fetch", 12, message) == peer.call("Fetch", 12, message)
+
+
 def test_every_request_crosses_and_nothing_is_copied(apart: Broker, fresh_name: str) -> None:
     create_topic(apart.bootstrap, fresh_name, partitions=PARTITIONS)
     values = {p: [b"%d:%d:" % (p, i) + bytes(5000) for i in range(60)] for p in range(PARTITIONS)}

@@ -7,7 +7,7 @@ from fastlog.native.buf cimport buf_drop
 from fastlog.native.bytes cimport Reader, read_i32, read_i64, read_i8, read_uvarint, reader_init, reader_take
 from fastlog.native.conn cimport conn_close, request_ready
 from fastlog.native.fetchanswer cimport fetch_answer, fetch_answer_error, fetch_finish, fetch_release, fetch_unpin, fetch_work_free
-from fastlog.native.fetchread cimport fetch_read_start, fetch_reads_free, fetch_reads_release
+from fastlog.native.fetchread cimport fetch_read_start, fetch_reads_fit, fetch_reads_free, fetch_reads_release
 from fastlog.native.fetchwait cimport fetch_park, fetch_unpark
 from fastlog.native.fetchwork cimport FETCH_PARKED, FETCH_READING, FETCH_SENDING, FETCH_UNPARKING, FetchRead, FetchWork, first_part
 from fastlog.native.log cimport Positions, StoreStats, position_get, store_stats
@@ -347,6 +347,7 @@ cdef void pump(FetchWork *work) noexcept nogil:
     work.pumping = False
     if work.outstanding:
         return
+    fetch_reads_fit(work)
     if work.total >= work.min_bytes or work.failed or not work.wait or shard.now_ns >= work.deadline_ns or work.aborted:
         fetch_answer(work)
         return

@@ -7,6 +7,9 @@ cdef bint fetch_read_start(FetchWork *work, FetchPart *p) noexcept nogil        
 # Too much of the log's memory is pinned by readers, or for too long: takes a copy and lets go, so that appends don't run out of it.
 # Copies count as receive buffers do. False: no room for one.
 cdef bint fetch_read_copy(FetchWork *work, FetchRead *rd) noexcept nogil
+# The first batch of all may be longer than its reservation, which is known late where it came from a disk or another shard: reads that
+# then have no room are taken out of the answer, the newest first. None may be outstanding.
+cdef void fetch_reads_fit(FetchWork *work) noexcept nogil
 cdef void fetch_read_release(FetchWork *work, FetchRead *rd) noexcept nogil     # pins go back; outstanding until another shard has them
 cdef void fetch_reads_release(FetchWork *work) noexcept nogil                   # all; frees the reads where nothing is outstanding
 cdef void fetch_reads_free(FetchWork *work) noexcept nogil                      # none may be out

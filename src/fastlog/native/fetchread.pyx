@@ -109,6 +109,23 @@ cdef bint fetch_read_copy(FetchWork *work, FetchRead *rd) noexcept nogil:
     return True
 
 
+cdef void fetch_reads_fit(FetchWork *work) noexcept nogil:
+    cdef Shard *shard = work.shard
+    cdef FetchRead *rd = work.reads
+    while rd != NULL and work.budget < 0:
+        if 0 < rd.bytes < work.total:       # one that is alone is let through, whatever its length
+            work.budget += rd.bytes
+            work.total -= rd.bytes
+            if rd.copied != NULL:
+                shard.bufs.used -= rd.bytes
+                free(rd.copied)
+                rd.copied = NULL
+            aborted_free(&rd.aborted)
+            memset(&rd.aborted, 0, sizeof(rd.aborted))
+            rd.bytes = 0
+        rd = rd.next
+
+
 # ---- giving back ---------------------------------------------------------------------------------------------------------------
 
 cdef void fetch_read_release(FetchWork *work, FetchRead *rd) noexcept nogil:
