@@ -67,6 +67,8 @@ def test_an_unclean_start_begins_an_epoch_where_the_log_was_cut(tmp_path: Path) 
             topic = broker.topics.get("t")
             assert topic is not None
             assert broker.plane.open[topic.topic_id, 0].epoch == 1
+            assert broker.topics.epoch_files is not None
+            await broker.topics.epoch_files.done()
             assert (tmp_path / "t-0" / "leader-epoch-checkpoint").read_text() == "0\n2\n0 0\n1 7\n"
             await broker.append("t", 0, 5)
             metadata = await broker.call("Metadata", topics=[{"name": "t"}])
@@ -210,6 +212,8 @@ def test_an_epoch_that_only_the_metadata_have_begins_at_the_end(tmp_path: Path) 
         for _ in range(2):
             async with running(tmp_path, disk=disk) as broker:
                 assert await _end(broker, 0) == (Error.NONE, 0, 4)
+                assert broker.topics.epoch_files is not None
+                await broker.topics.epoch_files.done()
             assert (tmp_path / "t-0/leader-epoch-checkpoint").read_text() == "0\n2\n0 0\n3 4\n"
 
     asyncio.run(run())

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlog._core import DiskSync
+from fastlog.broker.epochs import EpochFiles, raise_epochs
 from fastlog.broker.partitions import Partition, Topic
 from fastlog.metadata.topics import PREFIX, TopicRecord, decode_topic
 from fastlog.protocol.errors import Error
-from fastlog.storage.epochs import load_epochs, save_epochs
+from fastlog.storage.epochs import load_epochs
 from fastlog.storage.files import DamagedFileError
 from fastlog.storage.flushes import synced_whole
 from fastlog.storage.placement import Placement, remove_partition, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastlog.broker.plane import OpenResult
     from fastlog.broker.topics import TopicManager
@@ -64,6 +64,9 @@ async def open_topics(manager: TopicManager) -> Opened:
         topic.partitions = [
             Partition(index, p.directory, manager.directories.get(p.directory), p.epoch) for index, p in enumerate(record.partitions)
         ]
+        for partition in topic.partitions:
+            for epoch, start in record.epochs.get(partition.index, ()):
+                partition.epochs.assign(epoch, start)
         if record.deleting:
             gone.append((topic, record))
         else:
@@ -86,11 +89,12 @@ async def open_topics(manager: TopicManager) -> Opened:
         _count(opened, topic, partition, result)
         if result.recovered and partition.offline is None:
             recovered.append((topic, partition))
-    opened.offline += await _raise_epochs(manager, topics, recovered, syncs)
+    opened.offline += await raise_epochs(manager, topics, recovered, syncs)
     await _restore_log_starts(manager, topics, directories)
     for topic in topics:
         manager.add(topic)
         await manager.push(topic)
+    manager.epoch_files = EpochFiles(manager, syncs)
     return opened
 
 
@@ -111,9 +115,15 @@ def _load_epochs(directory: DataDirectory, partitions: Iterable[tuple[Topic, Par
         if partition.directory is not directory or partition.index >= topic.made:
             continue
         try:
-            partition.epochs = load_epochs(str(directory.partition_path(topic.name, partition.index)))
+            epochs = load_epochs(str(directory.partition_path(topic.name, partition.index)))
         except (DamagedFileError, OSError) as error:
             log.warning("%s; the partition goes on with the epoch that the metadata has", error)
+        else:
+            partition.saved = epochs.latest
+            for epoch, start in partition.epochs.entries:  # of the topic's record
+                if epoch > partition.saved:
+                    epochs.assign(epoch, start)
+            partition.epochs = epochs
         partition.epoch = max(partition.epoch, partition.epochs.latest)
 
 
@@ -142,72 +152,6 @@ def _count(opened: Opened, topic: Topic, partition: Partition, result: OpenResul
         opened.cut += 1
         opened.lost_bytes += result.lost_bytes
         log.warning("partition %s: %d bytes past its end were no part of the log and are gone: %s", name, result.lost_bytes, result.why)
-
-
-async def _raise_epochs(
-    manager: TopicManager, topics: Sequence[Topic], recovered: Sequence[tuple[Topic, Partition]], syncs: Mapping[str, DiskSync]
-) -> int:
-    """New epochs for partitions that were not left in order; and the records of topics that were in the making. One transaction. What
-    recovery did in the directories that `syncs` has is durable then too. Returns how many partitions are offline as that was not to be had.
-    """
-    for _, partition in recovered:
-        partition.epoch += 1
-    changed = {topic.name: topic for topic, _ in recovered} | {topic.name: topic for topic in topics if topic.made < len(topic.partitions)}
-    if changed:
-        for topic in changed.values():
-            if all(p.offline is None for p in topic.partitions[topic.made :]):
-                topic.made = len(topic.partitions)
-        revision = await manager.store.write(
-            {PREFIX + name: topic.record().encode() for name, topic in changed.items()},
-            {PREFIX + name: topic.revision for name, topic in changed.items()},
-        )
-        for topic in changed.values():
-            topic.revision = revision
-    stale = {id(partition) for _, partition in recovered}
-    to_save: defaultdict[str, list[tuple[Topic, Partition]]] = defaultdict(list)
-    for topic in topics:
-        for partition in topic.partitions:
-            if partition.offline is None and (id(partition) in stale or partition.epochs.latest < partition.epoch):
-                _begin_epoch(manager, topic, partition)
-                to_save[partition.directory_id].append((topic, partition))
-    failed = await asyncio.gather(*(_save_epochs(manager, found, syncs.get(id_)) for id_, found in to_save.items()))
-    await asyncio.gather(*(manager.plane.set_leader_epoch(topic.topic_id, p.index, p.epoch) for topic, p in recovered))
-    return sum(failed)
-
-
-def _begin_epoch(manager: TopicManager, topic: Topic, partition: Partition) -> None:
-    at = manager.plane.positions(topic.topic_id, partition.index)
-    assert at is not None
-    partition.epochs.truncate_end(at.log_end)
-    if not partition.epochs.entries and at.log_end > at.log_start:
-        partition.epochs.assign(max(partition.epoch - 1, 0), at.log_start)  # there was no checkpoint: one epoch wrote all
-    partition.epochs.assign(partition.epoch, at.log_end)
-
-
-async def _save_epochs(manager: TopicManager, found: Sequence[tuple[Topic, Partition]], sync: DiskSync | None) -> int:
-    """Makes the epochs of a data directory's partitions durable. Where that fails they are offline; returns how many."""
-
-    def save(some: Sequence[tuple[Topic, Partition]]) -> None:
-        changed = {str(p.directory.partition_path(topic.name, p.index)): p.epochs for topic, p in some if p.directory is not None}
-        if sync is not None:
-            save_epochs(changed, sync.sync)
-            return
-        for path, epochs in changed.items():
-            epochs.save(path)
-
-    async def try_to_save(some: Sequence[tuple[Topic, Partition]]) -> int:
-        try:
-            await asyncio.to_thread(save, some)
-        except OSError as error:
-            for topic, partition in some:
-                name = f"{topic.name}-{partition.index}"
-                log.error("partition %s is offline: what its recovery wrote is not durable: %s", name, error.strerror)
-                await manager.plane.fail_partition(topic.topic_id, partition.index, error.errno or errno.EIO)
-            return len(some)
-        return 0
-
-    groups = [found] if sync is not None else [[one] for one in found]
-    return sum(await asyncio.gather(*map(try_to_save, groups)))
 
 
 async def _restore_log_starts(manager: TopicManager, topics: Sequence[Topic], directories: Sequence[DataDirectory]) -> None:

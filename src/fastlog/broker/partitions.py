@@ -25,6 +25,8 @@ class Partition:
     epoch: int
     """The leader epoch of appends."""
     epochs: Epochs = field(default_factory=Epochs)
+    saved: int = -1
+    """The newest epoch that its leader-epoch-checkpoint has; later ones are in the topic's record."""
     offline: str | None = None
     """Why it could not be opened. (What fails later is in the data plane's positions.)"""
 
@@ -54,11 +56,15 @@ class Topic:
     def internal(self) -> bool:
         return self.name in INTERNAL
 
+    def _unsaved(self, partition: Partition) -> tuple[tuple[int, int], ...]:
+        return tuple(entry for entry in partition.epochs.entries if entry[0] > partition.saved)
+
     def record(self, *, made: int | None = None, deleting: bool = False) -> TopicRecord:
         return TopicRecord(
             self.topic_id,
             tuple(PartitionRecord(p.directory_id, p.epoch) for p in self.partitions),
             self.made if made is None else made,
             dict(self.configs),
+            {p.index: self._unsaved(p) for p in self.partitions if p.epochs.latest > p.saved},
             deleting,
         )

@@ -198,6 +198,8 @@ class Broker:
         self._disks = Disks(context, self._retention.check_all)
         metrics_port = await self._serve_metrics(*options.metrics) if options.metrics is not None else None
         await plane.accept()
+        if topics.epoch_files is not None:
+            topics.epoch_files.start()
         self._retention.start()
         await self._cleaner.start()
         self._disks.start()
@@ -409,6 +411,8 @@ class Broker:
         if cut:
             log.warning("%d connections were cut after %d ms: their requests had not ended", cut, timeout_ms)
         await dispatcher.cancel()
+        if self._topics.epoch_files is not None:
+            await self._topics.epoch_files.stop()
         torn = await self._topics.close()
         for directory in self._directories:
             if directory.failed is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fastlog.broker.configs import ConfigManager
+    from fastlog.broker.epochs import EpochFiles
     from fastlog.broker.plane import LogSettings, Plane
     from fastlog.metadata.store import MetadataStore
     from fastlog.storage.directory import DataDirectory
@@ -56,6 +57,8 @@ class TopicManager:
         self.store = store
         self.configs = configs
         self.placement = Placement(directories, ())
+        self.epoch_files: EpochFiles | None = None
+        """Of the start."""
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
         self._collisions: dict[str, str] = {}
@@ -113,7 +116,7 @@ class TopicManager:
     # ---- one change of a topic at a time ----
 
     @contextlib.asynccontextmanager
-    async def _hold(self, *names: str) -> AsyncIterator[None]:
+    async def hold(self, *names: str) -> AsyncIterator[None]:
         """Keeps other changes of topics of these names (and of those they collide with) out."""
         keys = {collision_key(name) for name in names}
         while waiting := [self._held[key] for key in keys if key in self._held]:
@@ -156,7 +159,7 @@ class TopicManager:
             raise KafkaError(Error.POLICY_VIOLATION, "Excessively large number of partitions per request.")
         if partitions <= 0:
             raise KafkaError(Error.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
-        async with self._hold(name):
+        async with self.hold(name):
             self.check_new(name)
             self.check_configs(configs)
             if validate_only:
@@ -256,6 +259,7 @@ class TopicManager:
             result = await self.plane.open_partition(spec)
             if create and not result.error:
                 partition.epochs.assign(partition.epoch, 0)
+                partition.saved = partition.epoch
                 # not synced: without the file, a start takes it that one epoch wrote all there is
                 await asyncio.to_thread(partition.epochs.save, path, durable=False)
         return result
@@ -273,7 +277,7 @@ class TopicManager:
         """The topic and its records are gone when this returns. Raises KafkaError."""
         if topic.internal:
             raise KafkaError(Error.INVALID_REQUEST, f"Deletion of internal topic {topic.name} is prohibited.")
-        async with self._hold(topic.name):
+        async with self.hold(topic.name):
             if self._by_id.get(topic.topic_id) is not topic:
                 raise KafkaError(Error.UNKNOWN_TOPIC_OR_PARTITION)
             await self._save(topic, topic.record(deleting=True))
@@ -316,7 +320,7 @@ class TopicManager:
         """Raises the number of partitions to `count`. Raises KafkaError; then the topic is as it was."""
         if topic.internal:
             raise KafkaError(Error.INVALID_REQUEST, f"The number of partitions of internal topic {topic.name} can't be changed.")
-        async with self._hold(topic.name):
+        async with self.hold(topic.name):
             self._check_current(topic)
             if count == topic.made:
                 raise KafkaError(Error.INVALID_PARTITIONS, f"Topic already has {topic.made} partition(s).")
@@ -350,7 +354,7 @@ class TopicManager:
 
         Raises KafkaError, also what `change` raises; then nothing changed.
         """
-        async with self._hold(topic.name):
+        async with self.hold(topic.name):
             self._check_current(topic)
             wanted = change(dict(topic.configs))
             self.check_configs(wanted)
@@ -366,7 +370,7 @@ class TopicManager:
 
     async def delete_records(self, topic: Topic, wanted: Mapping[int, int]) -> dict[int, DeleteRecordsResult]:
         """For each partition, records below an offset (-1: below the high watermark) are gone, durably. Raises KafkaError."""
-        async with self._hold(topic.name):
+        async with self.hold(topic.name):
             self._check_current(topic)
             done = await asyncio.gather(*(self._delete_records(topic, index, offset) for index, offset in wanted.items()))
             results = dict(zip(wanted, done, strict=True))
@@ -418,7 +422,7 @@ class TopicManager:
 
     async def _push_all(self) -> None:
         for topic in self.all():
-            async with self._hold(topic.name):
+            async with self.hold(topic.name):
                 if self._by_id.get(topic.topic_id) is topic:
                     await self.push(topic)
 

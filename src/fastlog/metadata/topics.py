@@ -28,6 +28,8 @@ class TopicRecord:
     """How many of them, from the first on, are known to have been made. The others are in the making, and hold no records yet."""
     configs: dict[str, str] = field(default_factory=dict)
     """What the topic sets itself."""
+    epochs: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """By partition: (leader epoch, first offset) of those that its leader-epoch-checkpoint may not have yet, ascending."""
     deleting: bool = False
     """It is gone for clients; what is left of its data is being removed."""
 
@@ -38,6 +40,8 @@ class TopicRecord:
             "made": self.made,
             "configs": self.configs,
         }
+        if self.epochs:
+            value["epochs"] = {str(index): entries for index, entries in self.epochs.items()}
         if self.deleting:
             value["deleting"] = True
         return json.dumps(value, separators=(",", ":")).encode()
@@ -52,6 +56,7 @@ def decode_topic(name: str, value: bytes) -> TopicRecord:
             tuple(PartitionRecord(str(directory), int(epoch)) for directory, epoch in found["partitions"]),
             int(found["made"]),
             {str(k): str(v) for k, v in found["configs"].items()},
+            {int(k): tuple((int(epoch), int(start)) for epoch, start in v) for k, v in found.get("epochs", {}).items()},
             bool(found.get("deleting", False)),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

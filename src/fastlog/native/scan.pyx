@@ -34,14 +34,24 @@ cdef struct Window:                 # what of the file is in memory
     int64_t n
 
 
+cdef inline int64_t whole_blocks(int64_t n) noexcept nogil:
+    return (n + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+
+
+cdef inline int64_t least(int64_t a, int64_t b) noexcept nogil:
+    return a if a < b else b
+
+
 cdef int fill(Scan *s, Window *w, int64_t at, size_t need) noexcept nogil:
-    """Has [at, at + need) in memory, as far as the file goes. 0 or an errno."""
+    """Has [at, at + need) in memory, as far as the file goes. 0 or an errno. Nothing past the scan's end is asked for: a direct read past
+    the end of a file fills memory with zeroes, as far as was asked, before it says that there was nothing.
+    """
     cdef int64_t from_ = at & ~(<int64_t> BLOCK - 1)
     cdef size_t size = <size_t> (at - from_) + need
     cdef uint8_t *buf
     if at >= w.from_ and at + <int64_t> need <= w.from_ + w.n:
         return 0
-    size = (size + BLOCK - 1) & ~(<size_t> BLOCK - 1)
+    size = <size_t> whole_blocks(<int64_t> size)
     if size > w.size:
         buf = <uint8_t *> fl_aligned(size)
         if buf == NULL:
@@ -50,7 +60,7 @@ cdef int fill(Scan *s, Window *w, int64_t at, size_t need) noexcept nogil:
         w.buf = buf
         w.size = size
     w.from_ = from_
-    w.n = file_read(s.fd, w.buf, w.size, from_)
+    w.n = file_read(s.fd, w.buf, <size_t> least(<int64_t> w.size, whole_blocks(s.to - from_)), from_)
     if w.n < 0:
         return <int> -w.n
     return 0
@@ -88,7 +98,9 @@ cdef int scan_run(Scan *s) noexcept nogil:
     s.gap = False
     s.first_timestamp = -1
     s.batches = 0
-    w.size = WINDOW if s.check else HEADERS
+    if s.at >= s.to or s.offset >= s.until:
+        return 0
+    w.size = <size_t> least(WINDOW if s.check else HEADERS, whole_blocks(s.to - (s.at & ~(<int64_t> BLOCK - 1))))
     w.from_ = 0
     w.n = 0
     w.buf = <uint8_t *> fl_aligned(w.size)
@@ -164,7 +176,7 @@ cdef int scan_zeroes(int fd, int64_t from_, int64_t to, int64_t *last) noexcept 
             at = data & ~(<int64_t> BLOCK - 1)
             if at >= to:
                 break
-        n = file_read(fd, buf, WINDOW, at)
+        n = file_read(fd, buf, <size_t> least(WINDOW, whole_blocks(to - at)), at)
         if n <= 0:
             free(buf)
             return <int> -n

@@ -343,7 +343,8 @@ def _wrong(found: Found, expected: int, epoch: int, starts: list[tuple[int, int]
     if found.leader_epoch < epoch:
         return f"the batch's leader epoch {found.leader_epoch} is below {epoch}, that of an earlier one"
     owners = [number for number, start in starts if start <= found.base_offset]
-    if owners and found.leader_epoch not in (owners[-1], -1):
+    newest = starts[-1][0] if starts else -1  # later ones may still be in the metadata only
+    if owners and found.leader_epoch not in (owners[-1], -1) and found.leader_epoch <= newest:
         return f"the batch's leader epoch is {found.leader_epoch}, that of its offset {owners[-1]}"
     return ""
 

@@ -245,35 +245,45 @@ class Machine:
                 raise Violation(f"{model.name}: offset {at} is read as {result.data[:24].hex()}...")
 
     def _raise_epochs(self, sync: DiskSync | None) -> None:
-        """What broker/opening does. Raises Violation."""
+        """What broker/opening and broker/epochs do; the model's `noted` stands for the metadata. Raises Violation."""
         changed = {}
         recovered = [(log, model) for log, model in self.pairs() if log.opened.recovered]
+        try:
+            if sync is not None:
+                sync.sync()
+        except OSError:
+            if not self.broken:
+                raise
+            self.logs = [None for _ in self.logs]  # they are offline until the next start
+            return
         for log, model in recovered:
             path = str(self.root / model.name)
             try:
                 epochs = changed[path] = load_epochs(path)
             except files.DamagedFileError as error:
                 raise Violation(str(error)) from None
+            for _, epoch, start in model.noted:
+                if epoch > epochs.latest:
+                    epochs.assign(epoch, start)
             if epochs.latest < max((epoch for _, epoch in model.epochs), default=-1):
                 raise Violation(f"{model.name}: leader epoch {epochs.latest} follows {model.epochs}")
             model.epoch += 1
             epochs.truncate_end(log.positions.log_end)
             epochs.assign(model.epoch, log.positions.log_end)
-            if sync is None:
-                epochs.save(path)
-                model.epochs.append((self.now, model.epoch))
-        if sync is not None:
-            try:
-                save_epochs(changed, sync.sync)
-            except OSError:
-                if not self.broken:
-                    raise
-                self.logs = [None for _ in self.logs]  # they are offline until the next start
-                return
-            for _, model in recovered:
-                model.epochs.append((self.now, model.epoch))
-        for log, model in recovered:
+            model.epochs.append((self.now, model.epoch))
+            model.noted.append((self.now, model.epoch, log.positions.log_end))
             log.set_leader_epoch(model.epoch)
+        if self.rng.random() < 0.3:
+            return  # the process ends before it comes to the checkpoints
+        try:
+            if sync is not None:
+                save_epochs(changed, sync.sync)
+            else:
+                for path, epochs in changed.items():
+                    epochs.save(path)
+        except OSError:
+            if not self.broken:
+                raise
 
     def _ask_again(self, log: LocalLog, model: Model, mine: list[tuple[int, bytes]]) -> None:
         """The newest batch of the idempotent producer is known, the one after it is taken."""

@@ -30,6 +30,8 @@ class Model:
     """From which moment on all below which offset might be deleted."""
     epochs: list[tuple[int, int]] = field(default_factory=list)
     """From which moment on which leader epoch was on the disk."""
+    noted: list[tuple[int, int, int]] = field(default_factory=list)
+    """From which moment on which leader epoch was in the metadata, and its first offset."""
     epoch: int = 0
     created: int | None = None
     """The moment from which on the directory must be there."""
@@ -72,6 +74,7 @@ class Model:
             kept=needed,
             starts=[(0, max((start for since, start in self.starts if since <= when), default=0))],
             epochs=[(0, max((epoch for since, epoch in self.epochs if since <= when), default=-1))],
+            noted=[(0, epoch, start) for since, epoch, start in self.noted if since <= when],
             epoch=self.epoch,
             created=0 if there else None,
             keyed=self.keyed,
