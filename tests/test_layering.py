@@ -121,6 +121,7 @@ LAYERS = {
         "clientproduce",
         "clientsend",
         "clientproducer",
+        "clientarrow",
         "clientrecords",
         "clientread",
         "clientfetch",

@@ -14,41 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    struct ArrowSchema {
-        const char *format; const char *name; const char *metadata; int64_t flags; int64_t n_children;
-        struct ArrowSchema **children; struct ArrowSchema *dictionary; void (*release)(struct ArrowSchema *); void *private_data;
-    };
-    struct ArrowArray {
-        int64_t length; int64_t null_count; int64_t offset; int64_t n_buffers; int64_t n_children; const void **buffers;
-        struct ArrowArray **children; struct ArrowArray *dictionary; void (*release)(struct ArrowArray *); void *private_data;
-    };
-    struct ArrowArrayStream {
-        int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *); int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *);
-        const char *(*get_last_error)(struct ArrowArrayStream *); void (*release)(struct ArrowArrayStream *); void *private_data;
-    };
-    """
-    ctypedef struct ArrowSchema "struct ArrowSchema":
-        const char *format
-        const char *name
-        int64_t n_children
-        ArrowSchema **children
-        void (*release)(ArrowSchema *)
-    ctypedef struct ArrowArray "struct ArrowArray":
-        int64_t length
-        int64_t null_count
-        int64_t offset
-        int64_t n_children
-        int64_t n_buffers
-        const void **buffers
-        ArrowArray **children
-        void (*release)(ArrowArray *)
-    ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
-        int (*get_schema)(ArrowArrayStream *, ArrowSchema *)
-        int (*get_next)(ArrowArrayStream *, ArrowArray *)
-        const char *(*get_last_error)(ArrowArrayStream *)
+from fastlog.native.clientarrow cimport ArrowArray, ArrowArrayStream, ArrowSchema
 
 
 cdef class Held:
