@@ -286,6 +286,15 @@ class Liar:
                 client.sendall(asked[8:12].join([struct.pack(">i", 4 + len(self.answer)), self.answer]) if self.frames else self.answer)
 
 
+def test_a_listener_that_speaks_tls_is_told() -> None:
+    liar = Liar(bytes.fromhex("15030300020246"), frames=False)  # a fatal alert: protocol_version
+    try:
+        with pytest.raises(ProtocolError, match=f"{liar.bootstrap} speaks TLS, this client plain TCP:"):
+            Admin(liar.bootstrap, timeout_s=5)
+    finally:
+        liar.listener.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "frames"),
     [

@@ -157,12 +157,27 @@ def test_bad_records_and_settings_are_refused(bootstrap: str, topic: str) -> Non
         Producer(bootstrap_servers=bootstrap, lingerms=5)
     with pytest.raises(ConfigError, match="by name"):
         Producer(bootstrap)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no TLS"):
-        Producer({"security.protocol": "SSL"})
     with pytest.raises(ConfigError, match="expected one of none, gzip"):
         Producer(bootstrap_servers=bootstrap, compression_type="brotli")
     with pytest.raises(ConfigError, match="acks=all"):
         Producer(bootstrap_servers=bootstrap, acks=1, enable_idempotence=True)
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize("made", [Producer, Consumer, Admin])
+def test_neither_tls_nor_authentication(bootstrap: str, made: type[Any]) -> None:
+    secured: tuple[dict[str, Any], ...] = (
+        {"security.protocol": "SSL"},
+        {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"},
+        {"sasl.mechanism": "SCRAM-SHA-256"},
+        {"sasl_plain_username": "alice"},
+        {"ssl_cafile": "ca.pem"},
+    )
+    for wrong in secured:
+        with pytest.raises(ConfigError, match="no TLS and no authentication: give it a listener whose protocol is PLAINTEXT"):
+            made({"bootstrap.servers": bootstrap} | wrong)
+    with made({"bootstrap.servers": bootstrap, "security.protocol": "PLAINTEXT"}):
+        pass
 
 
 def test_serializers_partitioner_and_dotted_settings(bootstrap: str, topic: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from fastlog.client import config
+from fastlog.client import checks, config
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientTimeoutError, UnknownGroupError, UnknownTopicError
@@ -142,7 +142,7 @@ class Admin:
     def topic(self, name: str) -> Topic:
         """One topic. Raises UnknownTopicError. Asks for all, so that near names can be told."""
         every = {t.name: t for t in self.topics()}
-        if name not in every:
+        if checks.checked_topic(name) not in every:
             raise UnknownTopicError(name, every)
         return every[name]
 
@@ -158,29 +158,31 @@ class Admin:
 
     def create_topic(self, name: str, partitions: int = -1, settings: Mapping[str, str] | None = None, *, replicas: int = -1) -> None:
         """`partitions` and `replicas` -1: the broker's default (KIP-464). Raises TopicAlreadyExistsError, InvalidConfigError and such."""
-        configs = [{"name": key, "value": value} for key, value in (settings or {}).items()]
-        topic = {"name": name, "num_partitions": partitions, "replication_factor": replicas, "configs": configs}
+        configs = [{"name": key, "value": value} for key, value in checks.checked_settings({} if settings is None else settings).items()]
+        topic: Message = {"name": checks.checked_topic(name), "configs": configs}
+        topic["num_partitions"] = checks.checked_default(partitions, "partitions")
+        topic["replication_factor"] = checks.checked_default(replicas, "replicas")
         said = self._at_controller("CreateTopics", {"topics": [topic], "timeout_ms": self._timeout_ms})
         _check(said["topics"], f"create topic {name!r}")
 
     def delete_topic(self, name: str) -> None:
         """With all its records. UnknownTopicOrPartitionError where there is no such topic."""
-        said = self._at_controller("DeleteTopics", {"topic_names": [name], "timeout_ms": self._timeout_ms})
+        said = self._at_controller("DeleteTopics", {"topic_names": [checks.checked_topic(name)], "timeout_ms": self._timeout_ms})
         _check(said["responses"], f"delete topic {name!r}")
 
     def set_partitions(self, name: str, total: int) -> None:
         """Adds partitions until there are `total`."""
-        wanted = {"name": name, "count": total, "assignments": None}
+        wanted = {"name": checks.checked_topic(name), "count": checks.checked_count(total, "total"), "assignments": None}
         said = self._at_controller("CreatePartitions", {"topics": [wanted], "timeout_ms": self._timeout_ms, "validate_only": False})
         _check(said["results"], f"add partitions to topic {name!r}")
 
     def topic_settings(self, name: str) -> list[Setting]:
         """All that apply to a topic, by name. UnknownTopicOrPartitionError where there is no such topic."""
-        return self._settings(TOPIC, name, f"topic {name!r}")
+        return self._settings(TOPIC, checks.checked_topic(name), f"topic {name!r}")
 
     def broker_settings(self, broker: int) -> list[Setting]:
         """All of a broker, by name; `broker`: its id."""
-        return self._settings(BROKER, str(broker), f"broker {broker}", broker)
+        return self._settings(BROKER, str(checks.checked_id(broker)), f"broker {broker}", broker)
 
     def _settings(self, kind: int, name: str, what: str, node: int = -1) -> list[Setting]:
         resource = {"resource_type": kind, "resource_name": name, "configuration_keys": None}
@@ -192,9 +194,9 @@ class Admin:
 
     def alter_topic_settings(self, name: str, put: Mapping[str, str], drop: Iterable[str] = ()) -> None:
         """Sets some settings, returns others to their default, leaves the rest alone."""
-        configs = [{"name": key, "config_operation": SET, "value": value} for key, value in put.items()]
-        configs += [{"name": key, "config_operation": DELETE, "value": None} for key in drop]
-        resource = {"resource_type": TOPIC, "resource_name": name, "configs": configs}
+        configs = [{"name": key, "config_operation": SET, "value": value} for key, value in checks.checked_settings(put).items()]
+        configs += [{"name": key, "config_operation": DELETE, "value": None} for key in checks.checked_names(drop, "setting")]
+        resource = {"resource_type": TOPIC, "resource_name": checks.checked_topic(name), "configs": configs}
         said = self._at_controller("IncrementalAlterConfigs", {"resources": [resource]})
         _check(said["responses"], f"alter the settings of topic {name!r}")
 
@@ -211,22 +213,24 @@ class Admin:
 
     def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset of the first record that is still there. UnknownTopicOrPartitionError where there is no such partition."""
-        return self._offsets(dict.fromkeys(partitions, EARLIEST), "find the start")
+        return self._offsets(dict.fromkeys(checks.checked(partitions), EARLIEST), "find the start")
 
     def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset after the last record that a consumer can see."""
-        return self._offsets(dict.fromkeys(partitions, LATEST), "find the end")
+        return self._offsets(dict.fromkeys(checks.checked(partitions), LATEST), "find the end")
 
     def time_offsets(self, partitions: Iterable[Partition], timestamp: int) -> dict[Partition, int]:
         """The first record at or after a time (milliseconds); the end where there is none."""
-        asked = list(partitions)
-        found = self._offsets(dict.fromkeys(asked, timestamp), "find the time")
+        found = self._offsets(dict.fromkeys(checks.checked(partitions), checks.checked_time(timestamp)), "find the time")
         after = self.end_offsets([p for p, offset in found.items() if offset < 0])
         return {p: after[p] if offset < 0 else offset for p, offset in found.items()}
 
     def counts(self, topics: Iterable[Topic]) -> dict[str, int]:
         """Offsets between start and end, summed by topic: records stored, where nothing was compacted away."""
-        partitions = [(t.name, p.number) for t in topics for p in t.partitions if p.leader >= 0]
+        given = list(topics) if isinstance(topics, Iterable) else [topics]
+        if not all(isinstance(t, Topic) for t in given):
+            raise TypeError("topics: expected what `topics` returned")
+        partitions = [(t.name, p.number) for t in given for p in t.partitions if p.leader >= 0]
         starts, ends = self.start_offsets(partitions), self.end_offsets(partitions)
         sums: dict[str, int] = {}
         for partition in partitions:
@@ -235,11 +239,12 @@ class Admin:
 
     def delete_records(self, before: Mapping[Partition, int]) -> dict[Partition, int]:
         """Deletes what lies before these offsets (-1: all); the new starts."""
-        entries = {p: {"partition_index": p[1], "offset": offset} for p, offset in before.items()}
+        wanted = {p: offset if offset == -1 else checks.checked_offset(offset) for p, offset in checks.checked_places(before).items()}
+        entries = {p: {"partition_index": p[1], "offset": offset} for p, offset in wanted.items()}
         found = self._cluster.call_by_leader(
             "DeleteRecords", entries, {"timeout_ms": self._timeout_ms}, "delete records of", timeout_s=self.timeout_s
         )
-        return {p: found[p]["low_watermark"] for p in before}
+        return {p: found[p]["low_watermark"] for p in wanted}
 
     # --- groups
 
@@ -260,13 +265,13 @@ class Admin:
         return sorted(made)
 
     def _at_coordinator(self, group: str, name: str, message: Message) -> tuple[Message, int]:
-        node = self._cluster.coordinator(group)
+        node = self._cluster.coordinator(checks.checked_name(group, "group"))
         return self._cluster.call(name, message, node=node, timeout_s=self.timeout_s), node
 
     def group(self, name: str) -> Group:
         """Raises UnknownGroupError."""
         existing = {group: kind for group, kind, _ in self.groups()}
-        if name not in existing:
+        if checks.checked_name(name, "group") not in existing:
             raise UnknownGroupError(name, existing)
         if existing[name] == "consumer":
             return self._new_group(name)
@@ -309,7 +314,8 @@ class Admin:
     def set_group_offsets(self, name: str, offsets: Mapping[Partition, int]) -> None:
         """The group must have no members: UnknownMemberIdError otherwise."""
         topics: dict[str, list[Message]] = {}
-        for (topic, number), offset in offsets.items():
+        for (topic, number), offset in checks.checked_places(offsets).items():
+            checks.checked_offset(offset)
             topics.setdefault(topic, []).append({"partition_index": number, "committed_offset": offset, "committed_metadata": ""})
         wanted = [{"name": topic, "partitions": parts} for topic, parts in topics.items()]
         said, _ = self._at_coordinator(name, "OffsetCommit", {"group_id": name, "member_id": "", "topics": wanted})
@@ -327,7 +333,7 @@ class Admin:
     def delete_group_offsets(self, name: str, partitions: Iterable[Partition]) -> None:
         """GroupSubscribedToTopicError where members read the topic."""
         topics: dict[str, list[Message]] = {}
-        for topic, number in partitions:
+        for topic, number in checks.checked(partitions):
             topics.setdefault(topic, []).append({"partition_index": number})
         wanted = [{"name": topic, "partitions": parts} for topic, parts in topics.items()]
         said, _ = self._at_coordinator(name, "OffsetDelete", {"group_id": name, "topics": wanted})

@@ -15,8 +15,10 @@ def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         try:
             number = int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"{name}={value!r}: expected an integer") from None
+        if isinstance(value, float) and number != value:
+            raise ConfigError(f"{name}={value!r}: expected an integer")
         if isinstance(value, bool) or not least <= number <= most:
             raise ConfigError(f"{name}={value!r}: expected {least} to {most}")
         return number
@@ -43,13 +45,19 @@ def _choice(*allowed: str) -> Callable[[str, Any], str]:
 
 
 def _text(name: str, value: Any) -> str | None:
-    if value is not None and (not isinstance(value, str) or len(value.encode()) > 32767):
-        raise ConfigError(f"{name}={value!r}: expected a string")
-    return value
+    try:
+        fits = value is None or (isinstance(value, str) and len(value.encode()) <= 32767)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        fits = False
+    if not fits:
+        raise ConfigError(f"{name}={value!r}: expected a string of at most 32767 bytes in UTF-8")
+    made: str | None = value
+    return made
 
 
 def _servers(name: str, value: Any) -> str:
-    text = value if isinstance(value, str) else ",".join(value) if isinstance(value, (list, tuple)) else ""
+    listed = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+    text = value if isinstance(value, str) else ",".join(value) if listed else ""
     if not text.strip():
         raise ConfigError(f"{name}={value!r}: expected HOST:PORT, or several")
     return text
@@ -79,6 +87,16 @@ def _strategies(name: str, value: Any) -> list[str]:
     return [_choice(*STRATEGIES)(name, one.strip() if isinstance(one, str) else one) for one in found]
 
 
+_PLAIN = "this client speaks plain TCP only, no TLS and no authentication: give it a listener whose protocol is PLAINTEXT"
+
+
+def _protocol(name: str, value: Any) -> str:
+    """What other clients are told too; the only one that there is."""
+    if not isinstance(value, str) or value != "PLAINTEXT":
+        raise ConfigError(f"{name}={value!r}; {_PLAIN}")
+    return "PLAINTEXT"
+
+
 Setting = tuple[Any, Callable[[str, Any], Any]]  # default, check
 
 REPORTS: dict[str, Setting] = {
@@ -92,6 +110,7 @@ COMMON: dict[str, Setting] = {
     "retry_backoff_ms": (100, _integer(0)),
     "retry_backoff_max_ms": (1000, _integer(0)),
     "metadata_max_age_ms": (300_000, _integer(100)),
+    "security_protocol": ("PLAINTEXT", _protocol),
 }
 PRODUCER: dict[str, Setting] = {
     **COMMON,
@@ -141,14 +160,14 @@ CONSUMER: dict[str, Setting] = {
     "allow_auto_create_topics": (False, _boolean),
 }
 ADMIN: dict[str, Setting] = {
-    **{name: COMMON[name] for name in ("bootstrap_servers", "client_id")},
+    **{name: COMMON[name] for name in ("bootstrap_servers", "client_id", "security_protocol")},
     "request_timeout_ms": (15_000, _integer(1)),
 }
 
 
 # Other clients' names for what this one does not have, by what they begin with.
 _ABSENT = {
-    ("security_", "sasl_", "ssl_"): "this client speaks plain TCP only: no TLS, no authentication",
+    ("security_", "sasl_", "ssl_"): _PLAIN,
     ("max_poll_records",): "give the number to poll",
 }
 

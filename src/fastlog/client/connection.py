@@ -11,6 +11,8 @@ from fastlog.protocol.messages import Message, api_named, decode_response, encod
 # No answer that is asked for here is larger: metadata of 100,000 partitions takes 10 MB.
 ANSWER_MAX = 256 << 20
 SOFTWARE = "fastlog"
+# How an alert and a handshake begin (RFC 8446, 5.1): read as a length, more than any answer has.
+TLS_RECORDS = (0x1503, 0x1603)
 # Requests are written as these versions at most: later ones name topics by ids, or say what is said elsewhere.
 NEWEST = {
     "Metadata": 12,
@@ -30,7 +32,8 @@ def parse_address(text: str) -> tuple[str, int]:
     from fastlog.client.failures import ConfigError
 
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    wrong = not host.isprintable() or any(c in host for c in "/ @")  # a URL's
+    if not colon or not host or wrong or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
         raise ConfigError(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
 
@@ -52,6 +55,8 @@ class Connection:
             self._socket = socket.create_connection((host, port), timeout_s)
         except OSError as error:
             raise UnreachableError(self.address, error.strerror or str(error) or type(error).__name__) from error
+        except (ValueError, OverflowError) as error:  # no host's name, no port: a broker may name such ones, too
+            raise UnreachableError(self.address, str(error)) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._negotiate()
@@ -124,6 +129,8 @@ class Connection:
         (size,) = struct.unpack(">i", self._exactly(4, deadline))
         if not 0 <= size <= ANSWER_MAX:
             self.close()
+            if size >> 16 in TLS_RECORDS:
+                raise ProtocolError(f"{self.address} speaks TLS, this client plain TCP: give it a listener whose protocol is PLAINTEXT")
             raise ProtocolError(f"{self.address} answered with a length of {size}; is it a Kafka broker?")
         return self._exactly(size, deadline)
 

@@ -6,29 +6,27 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import ConsumerCore, Record, RecordBatch, RecordBatches
-from fastlog.client import config, reporting
+from fastlog.client import checks, config, reporting
 from fastlog.client.cluster import Cluster
-from fastlog.client.errors import error_for, truncated
+from fastlog.client.commits import Commits
+from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClosedError, ConfigError
-from fastlog.client.logs import WARNING, say, say_raised, say_seldom
-from fastlog.client.records import Mark, OffsetAndTimestamp, Partition, TopicPartition, checked, checked_mark, checked_offset, checked_topic
+from fastlog.client.logs import WARNING, say
+from fastlog.client.places import EARLIEST, LATEST, Places
+from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition
+from fastlog.client.subscription import Subscription
+from fastlog.client.watch import Watch
 
 if TYPE_CHECKING:
-    import queue
-    import re
-
     from fastlog.client.group import Membership
     from fastlog.client.transactions import GroupMetadata
-    from fastlog.protocol.messages import Message
 
-ASK_METADATA, ASK_LINK, ASK_PROOF = 1, 4, 8
-OFFSET_OUT_OF_RANGE, CORRUPT, DIVERGED = 1, -110, -111
-EARLIEST, LATEST = -2, -1
-MISSING_S = 1.0  # between two looks for topics that are not there
+TURN = 1024  # records given out one by one before the group is looked after
 Listener = Callable[[list[TopicPartition]], object]
 _open: "weakref.WeakSet[Consumer]" = weakref.WeakSet()
 
@@ -69,19 +67,15 @@ class Consumer(ConsumerCore):
             set_["heartbeat_interval_ms"] = max(1, set_["session_timeout_ms"] // 3)
         self.settings = set_
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=set_["request_timeout_ms"] / 1000)
-        self._topics: list[str] = []
-        self._pattern: re.Pattern[str] | None = None
-        self._broker_pattern: str | None = None
+        self._subscription = Subscription(self._cluster)
         self._membership: Membership | None = None
-        self._manual = False
-        self._topic_failure: ClientError | None = None  # for the user, when next polling
         self._took_up = False  # an assignment was taken up, perhaps an empty one
         self.on_assign: Listener | None = None
         self.on_revoke: Listener | None = None
         self.on_lost: Listener | None = None
         self._auto_commit_due = 0.0
-        self._committed: dict[Partition, int] = {}  # what was last committed here
-        self._commits: queue.SimpleQueue[tuple[dict[Partition, Mark], Any] | None] | None = None
+        self._commits = Commits(self, self._group, set_["group_id"])
+        self._places = Places(self, self._cluster, set_)
         core = {
             "max_wait_ms": set_["fetch_max_wait_ms"],
             "min_bytes": set_["fetch_min_bytes"],
@@ -96,7 +90,9 @@ class Consumer(ConsumerCore):
         self._reporter = reporting.of_settings(set_, self.metrics)
         self._start(core, set_["client_id"].encode(), set_["key_deserializer"], set_["value_deserializer"])
         _open.add(self)
-        self._control_thread = threading.Thread(target=self._control, name="fastlog-control", daemon=True)
+        given = {"subscription": self._subscription, "member": lambda: self._membership, "reporter": self._reporter}
+        watch = Watch(self, self._cluster, set_, **given)
+        self._control_thread = threading.Thread(target=watch.run, name="fastlog-control", daemon=True)
         self._control_thread.start()
 
     def __enter__(self) -> Self:
@@ -124,28 +120,21 @@ class Consumer(ConsumerCore):
         """
         if self.settings["group_id"] is None:
             raise ConfigError("subscribe needs a group_id; without a group, assign partitions")
-        if isinstance(topics, str):
-            raise TypeError("topics: expected a list of names")
-        names = [checked_topic(name) for name in topics]
+        names = checks.checked_topics(topics)
+        if pattern is not None and not isinstance(pattern, str):
+            raise TypeError(f"pattern {pattern!r}: expected a regular expression as a string")
+        listeners = {"on_assign": on_assign, "on_revoke": on_revoke, "on_lost": on_lost}
+        if wrong := [name for name, listener in listeners.items() if listener is not None and not callable(listener)]:
+            raise TypeError(f"{wrong[0]}: expected a callable")
         if not names and not pattern:
             raise ValueError("subscribe: expected topics or a pattern (unsubscribe leaves the group)")
-        import re
-
         self._check_open()
-        matched_there = self.settings["group_protocol"] == "consumer"
-        try:
-            compiled = re.compile(pattern) if pattern and not matched_there else None
-        except re.error as error:
-            raise ValueError(f"pattern {pattern!r}: {error}") from error
-        self._manual = False
-        self._topics = names
-        self._pattern = compiled
-        self._broker_pattern = pattern if matched_there else None
-        for name, listener in (("on_assign", on_assign), ("on_revoke", on_revoke), ("on_lost", on_lost)):
+        self._subscription.subscribe(names, pattern, matched_there=self.settings["group_protocol"] == "consumer")
+        for name, listener in listeners.items():
             if listener is not None:
                 setattr(self, name, listener)
         membership = self._member()
-        membership.pattern = self._broker_pattern
+        membership.pattern = self._subscription.broker_pattern
         membership.rejoin()
 
     def unsubscribe(self) -> None:
@@ -157,10 +146,12 @@ class Consumer(ConsumerCore):
         """Reads these partitions, and no others: from offsets, where a mapping gives them, or where the group has committed, or where
         auto_offset_reset says."""
         self._check_open()
-        wanted = checked(partitions)
-        places = {p: checked_offset(at) for p, at in partitions.items()} if isinstance(partitions, Mapping) else {}
+        wanted = checks.checked(partitions)
+        places: dict[TopicPartition, int] = {}
+        if isinstance(partitions, Mapping):
+            places = {p: checks.checked_offset(at) for p, at in checks.checked_places(partitions).items()}
         self._leave_group()
-        self._manual = True
+        self._subscription.manual = True
         self._assign(wanted)
         self._took_up = True
         for (topic, number), offset in places.items():
@@ -171,12 +162,6 @@ class Consumer(ConsumerCore):
         """The partitions that are read now."""
         return [TopicPartition(*p) for p in self._assigned()]
 
-    def _wanted_topics(self) -> list[str]:
-        if self._pattern is None:
-            return self._topics
-        found = self._cluster.metadata(None).items()
-        return [name for name, meta in found if self._pattern.fullmatch(name) and not meta.error and not meta.internal]
-
     # --- reading
 
     def poll(self, max_records: int = 500, timeout: float = 0.5) -> list[Record]:
@@ -186,12 +171,11 @@ class Consumer(ConsumerCore):
         InvalidTopicError, TopicAuthorizationFailedError, and those of joining the group. A topic that does not exist (yet) is waited for,
         and logged.
         """
-        if max_records < 1:
-            raise ValueError(f"max_records {max_records}: expected 1 or more")
-        deadline = time.monotonic() + timeout
+        most = checks.checked_count(max_records, "max_records")
+        deadline = time.monotonic() + checks.checked_timeout(timeout)
         while True:
             self._service()
-            records = self._take_records(max_records)
+            records = self._take_records(most)
             left = deadline - time.monotonic()
             if records or left <= 0:
                 return records
@@ -202,7 +186,7 @@ class Consumer(ConsumerCore):
 
         The list is an Arrow stream: `polars.DataFrame(batches)`, `pyarrow.table(batches)`. Raises as `poll`.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checks.checked_timeout(timeout)
         made = RecordBatches()
         while True:
             self._service()
@@ -215,7 +199,7 @@ class Consumer(ConsumerCore):
 
     def poll_batch(self, timeout: float = 0.5) -> RecordBatch | None:
         """The next batch; None when the time is over. Raises as `poll`."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checks.checked_timeout(timeout)
         while True:
             self._service()
             batch = self._take_batch()
@@ -227,16 +211,19 @@ class Consumer(ConsumerCore):
     def __iter__(self) -> Iterator[Record]:
         """Records, for ever; ends when the consumer is closed."""
         take = self._next_record
-        count = 0
         while not self._is_closed:
-            record = take()
-            if record is None or count & 1023 == 1023:
+            try:
+                for _ in repeat(None, TURN):  # what is done for each record is most of what iterating costs
+                    if (record := take()) is None:
+                        break
+                    yield record
                 self._service()
-            count += 1
-            if record is None:
-                self._wait(1.0)
-            else:
-                yield record
+                if record is None:
+                    self._wait(1.0)
+            except ClosedError:
+                if self._is_forked:
+                    raise
+                return
 
     @property
     def at_end(self) -> bool:
@@ -250,44 +237,40 @@ class Consumer(ConsumerCore):
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Reads on from an offset. KeyError for a partition that is not assigned."""
-        (at,) = checked([partition])
-        self._seek(*at, checked_offset(offset))
+        self._seek(*checks.checked_one(partition), checks.checked_offset(offset))
 
     def seek_to_beginning(self, partitions: Iterable[Partition] = ()) -> None:
         """To the first record that is still there, of those given, or of all that are assigned."""
-        self._seek_to(EARLIEST, partitions or self._assigned())
+        self._places.seek_to(EARLIEST, checks.checked(partitions) or self._assigned())
 
     def seek_to_end(self, partitions: Iterable[Partition] = ()) -> None:
         """Behind the last record, of those given, or of all that are assigned."""
-        self._seek_to(LATEST, partitions or self._assigned())
-
-    def _seek_to(self, where: int, partitions: Iterable[Partition]) -> None:
-        for (topic, number), found in self._ask_offsets(dict.fromkeys(partitions, where)).items():
-            self._seek(topic, number, found["offset"], found["leader_epoch"])
+        self._places.seek_to(LATEST, checks.checked(partitions) or self._assigned())
 
     def position(self, partition: Partition) -> int:
         """The offset of the next record that will be given out; waits until it is known. KeyError where it is not assigned."""
-        if partition not in self._assigned():
+        at = checks.checked_one(partition)
+        if at not in self._assigned():
             raise KeyError(partition)
-        found = int(self._state(*partition)["position"])
+        found = int(self._state(*at)["position"])
         if found < 0:
             self._find_places()
-            found = int(self._state(*partition)["position"])
+            found = int(self._state(*at)["position"])
         return found
 
     def lag(self, partition: Partition) -> int | None:
         """Records between the position and the end as the broker last told it; None where it has not yet."""
-        state = self._state(*partition)
+        state = self._state(*checks.checked_one(partition))
         return max(0, state["end"] - state["position"]) if state["known"] and state["position"] >= 0 else None
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Gives out nothing of these until `resume`. KeyError for a partition that is not assigned."""
-        for topic, number in checked(partitions):
+        for topic, number in checks.checked(partitions):
             self._pause(topic, number, True)
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """Ends `pause`. KeyError for a partition that is not assigned."""
-        for topic, number in checked(partitions):
+        for topic, number in checks.checked(partitions):
             self._pause(topic, number, False)
 
     def paused(self) -> list[TopicPartition]:
@@ -296,37 +279,23 @@ class Consumer(ConsumerCore):
 
     def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The offsets of the first records that are still there."""
-        return {p: found.offset for p, found in self._list_offsets(dict.fromkeys(partitions, EARLIEST)).items()}
+        return {p: found.offset for p, found in self._places.find(dict.fromkeys(checks.checked(partitions), EARLIEST)).items()}
 
     def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The offsets behind the last records that a consumer with this isolation_level can see."""
-        return {p: found.offset for p, found in self._list_offsets(dict.fromkeys(partitions, LATEST)).items()}
+        return {p: found.offset for p, found in self._places.find(dict.fromkeys(checks.checked(partitions), LATEST)).items()}
 
     def offsets_for_times(self, times: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record at or after a time (milliseconds) in each partition; None where there is none."""
-        if early := [when for when in times.values() if when < 0]:
-            raise ValueError(f"time {early[0]}: expected milliseconds since the epoch")
-        found = self._list_offsets(times)
+        found = self._places.find({p: checks.checked_time(when) for p, when in checks.checked_places(times).items()})
         return {p: at if at.offset >= 0 else None for p, at in found.items()}
 
     def partitions_for(self, topic: str) -> int:
         """How many partitions a topic has. UnknownTopicOrPartitionError where there is no such topic."""
-        found = self._cluster.metadata([topic], create=self.settings["allow_auto_create_topics"])[topic]
+        found = self._cluster.metadata([checks.checked_topic(topic)], create=self.settings["allow_auto_create_topics"])[topic]
         if found.error:
             raise error_for(found.error, f"topic {topic!r}")
         return len(found.leaders)
-
-    def _list_offsets(self, wanted: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndTimestamp]:
-        return {TopicPartition(*p): OffsetAndTimestamp(e["offset"], e["timestamp"]) for p, e in self._ask_offsets(wanted).items()}
-
-    def _ask_offsets(self, wanted: Mapping[Partition, int]) -> dict[Partition, "Message"]:
-        if not wanted:
-            return {}
-        committed = self.settings["isolation_level"] == "read_committed"
-        entries = {TopicPartition(*p): {"partition_index": p[1], "timestamp": when} for p, when in wanted.items()}
-        wrap = {"replica_id": -1, "isolation_level": 1 if committed else 0}
-        timeout_s = self.settings["request_timeout_ms"] / 1000
-        return self._cluster.call_by_leader("ListOffsets", entries, wrap, "find the offset in", timeout_s=timeout_s)
 
     # --- commits
 
@@ -335,13 +304,7 @@ class Consumer(ConsumerCore):
 
         Raises RebalanceInProgressError, IllegalGenerationError or UnknownMemberIdError when the partitions are others' now.
         """
-        self._commit(self._to_commit(offsets))
-
-    def _commit(self, wanted: dict[Partition, Mark]) -> None:
-        group = self._group()
-        if wanted:
-            group.commit(wanted)
-            self._committed.update({p: mark.offset for p, mark in wanted.items()})
+        self._commits.commit(self._commits.wanted(offsets))
 
     def commit_async(
         self,
@@ -349,20 +312,11 @@ class Consumer(ConsumerCore):
         on_done: Callable[[dict[Partition, int], ClientError | None], object] | None = None,
     ) -> None:
         """As `commit`, without waiting. on_done(offsets, error) is called in the thread that commits; without it errors are logged."""
-        wanted = self._to_commit(offsets)
-        self._group()
-        if not wanted:
-            return
-        if self._commits is None:
-            import queue
-
-            self._commits = queue.SimpleQueue()
-            threading.Thread(target=self._commit_behind, args=(self._commits,), name="fastlog-commit", daemon=True).start()
-        self._commits.put((wanted, on_done))
+        self._commits.behind(self._commits.wanted(offsets), on_done)
 
     def committed(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int | None]:
         """What the group has committed; None where it has not."""
-        asked = checked(partitions)
+        asked = checks.checked(partitions)
         found = self._group().committed(list(asked))
         return {p: found[p].offset if p in found else None for p in asked}
 
@@ -385,7 +339,7 @@ class Consumer(ConsumerCore):
 
     def _member(self) -> "Membership":
         if self._membership is None:
-            given = self._cluster, self.settings, self._wanted_topics, self._poke
+            given = self._cluster, self.settings, self._subscription.names, self._poke
             if self.settings["group_protocol"] == "consumer":
                 from fastlog.client.broker_assigned import BrokerAssignedMembership
 
@@ -396,47 +350,14 @@ class Consumer(ConsumerCore):
                 self._membership = ClassicMembership(*given)
         return self._membership
 
-    def _to_commit(self, offsets: Mapping[Partition, int | tuple[int, str]] | None) -> dict[Partition, Mark]:
-        """With the epochs, by which who reads on from there learns whether the log is still the same."""
-        made: dict[Partition, Mark] = {}
-        if offsets is None:
-            for p in self._assigned():
-                state = self._state(*p)
-                if state["position"] >= 0 and self._committed.get(p) != state["position"]:
-                    made[p] = Mark(state["position"], "", state["taken_epoch"])
-            return made
-        for p, at in zip(checked(offsets), offsets.values(), strict=True):
-            mark, state = checked_mark(at), self._state(*p)
-            made[p] = mark._replace(epoch=state["taken_epoch"]) if mark.offset <= state["position"] else mark
-        return made
-
-    def _commit_behind(self, wanted: "queue.SimpleQueue[tuple[dict[Partition, Mark], Any] | None]") -> None:
-        while (item := wanted.get()) is not None:
-            offsets, on_done = item
-            error: ClientError | None = None
-            try:
-                self._group().commit(offsets)
-                self._committed.update({p: mark.offset for p, mark in offsets.items()})
-            except ClientError as failed:
-                error = failed
-            if on_done is not None:
-                try:
-                    on_done({p: mark.offset for p, mark in offsets.items()}, error)
-                except Exception:  # noqa: BLE001 - logged
-                    say_raised("a commit callback raised")
-            elif error is not None:
-                say(WARNING, "%s", error, group=self.settings["group_id"])
-
     # --- what has to be done between records
 
     def _service(self) -> None:
         """Follows the group, finds places, commits what is due, raises errors. In the user's thread."""
         self._check_open()
-        if self._topic_failure is not None:
-            failure, self._topic_failure = self._topic_failure, None
-            raise failure
+        self._subscription.raise_failure()
         membership = self._membership
-        if membership is not None and not self._manual and (self._topics or self._pattern or self._broker_pattern):
+        if membership is not None and self._subscription.by_group:
             states = membership.states
             if membership.state is states.REVOKING or membership.state is states.LOST:
                 self._give_back(membership, lost=membership.state is states.LOST)
@@ -446,16 +367,16 @@ class Consumer(ConsumerCore):
         if self._homeless():
             self._find_places()
         for topic, number, code, offset in self._errors():
-            self._deal_with(topic, number, code, offset)
+            self._places.deal_with(topic, number, code, offset)
         if membership is not None and self.settings["enable_auto_commit"] and time.monotonic() > self._auto_commit_due:
             self._auto_commit_due = time.monotonic() + self.settings["auto_commit_interval_ms"] / 1000
-            if membership.state is membership.states.STABLE or self._manual:
+            if membership.state is membership.states.STABLE or self._subscription.manual:
                 self.commit_async()
 
     def _needs_broker(self) -> bool:
         """Whether `_service` may wait for a broker, or call a listener: an event loop does not run it itself then."""
         membership = self._membership
-        moves = membership is not None and not self._manual and membership.moves
+        moves = membership is not None and not self._subscription.manual and membership.moves
         return moves or bool(self._homeless()) or bool(self._errors())
 
     def _give_back(self, membership: "Membership", *, lost: bool) -> None:
@@ -478,7 +399,7 @@ class Consumer(ConsumerCore):
         finally:
             self._assign([p for p in have if p not in gone])
             for p in gone:
-                self._committed.pop(p, None)
+                self._commits.stored.pop(p, None)
             membership.let_go(gone, lost=lost)
 
     def _take_up(self, membership: "Membership") -> None:
@@ -498,51 +419,8 @@ class Consumer(ConsumerCore):
         if self.settings["group_id"] is not None and homeless:
             for (topic, number), mark in self._group().committed(homeless).items():
                 self._seek(topic, number, mark.offset, mark.epoch)
-                self._committed[topic, number] = mark.offset
-        self._reset(self._homeless())
-
-    def _reset(self, partitions: list[Partition]) -> None:
-        if not partitions:
-            return
-        where = self.settings["auto_offset_reset"]
-        if where == "none":
-            raise error_for(OFFSET_OUT_OF_RANGE, f"{partitions[0][0]} [{partitions[0][1]}]", 'no position, and auto_offset_reset is "none"')
-        self._seek_to(EARLIEST if where == "earliest" else LATEST, partitions)
-
-    def _deal_with(self, topic: str, number: int, code: int, offset: int) -> None:
-        if code == OFFSET_OUT_OF_RANGE and self.settings["auto_offset_reset"] != "none":
-            where = self.settings["auto_offset_reset"]
-            text = "%s [%d]: offset %d is not there; going on at the %s"
-            say(WARNING, text, topic, number, offset, where, topic=topic, partition=number)
-            self._reset([(topic, number)])
-            return
-        if code == DIVERGED:
-            self._go_back(topic, number)
-            return
-        what = f"read {topic} [{number}] at offset {offset}"
-        if code == CORRUPT:
-            raise error_for(2, what, "the broker sent a batch that can't be read; seek past it to go on")
-        if code > 0 and error_for(code, what).retriable:
-            self._forgive(topic, number)
-            return
-        raise error_for(code, what)
-
-    def _go_back(self, topic: str, number: int) -> None:
-        """The leader's log is not the one that was fetched."""
-        state = self._state(topic, number)
-        position, parted = state["position"], state["parted"]
-        if position != state["fetched"]:  # what was fetched ahead is dropped; then it is asked for what was read
-            self._seek(topic, number, position, state["taken_epoch"])
-            return
-        if self.settings["auto_offset_reset"] == "none":
-            raise truncated(TopicPartition(topic, number), position, parted if parted >= 0 else None)
-        text = "%s [%d]: the log was cut: records up to offset %d were read, and some are no more; going on at %s"
-        where = f"offset {parted}" if parted >= 0 else f"the {self.settings['auto_offset_reset']}"
-        say(WARNING, text, topic, number, position, where, topic=topic, partition=number)
-        if parted >= 0:
-            self._seek(topic, number, parted, state["parted_epoch"])
-        else:
-            self._reset([(topic, number)])
+                self._commits.stored[topic, number] = mark.offset
+        self._places.reset(self._homeless())
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -553,62 +431,6 @@ class Consumer(ConsumerCore):
             raise ClosedError("this process is a fork of the one that made the consumer; make a new one after the fork")
         raise ClosedError("the consumer is closed")
 
-    # --- the control thread
-
-    def _control(self) -> None:
-        refresh_s = self.settings["metadata_max_age_ms"] / 1000
-        due = time.monotonic() + refresh_s
-        while True:
-            wanted = self._wait_wanted(self._reporter.wait_s(max(0.01, min(due - time.monotonic(), 1.0))))
-            if wanted < 0:
-                return
-            self._reporter.report()
-            try:
-                if wanted & ASK_METADATA or time.monotonic() >= due:
-                    due = time.monotonic() + refresh_s
-                    if not self._refresh():
-                        due = min(due, time.monotonic() + MISSING_S)
-                if wanted & ASK_LINK:
-                    self._connect_wanted()
-                if wanted & ASK_PROOF:
-                    from fastlog.client import truncation
-
-                    truncation.prove(self, self._cluster)
-            except ClientError as error:
-                if self._is_closed:
-                    return
-                say_seldom(WARNING, "%s: %s", self.settings["client_id"], error, client_id=self.settings["client_id"])
-                time.sleep(self.settings["retry_backoff_ms"] / 1000)
-                self._want_metadata()
-
-    def _refresh(self) -> bool:
-        """Asks for leaders, and joins again where topics have come, gone or grown. Whether all topics are there."""
-        membership = self._membership
-        topics = {t for t, _ in self._assigned()} | {*self._topics, *(membership.counts if membership else ())}
-        found = self._cluster.metadata(sorted(topics), create=self.settings["allow_auto_create_topics"]) if topics else {}
-        for name, meta in found.items():
-            if meta.error == 0:
-                self._set_leaders(name, meta.leaders, meta.epochs)
-            else:
-                error = error_for(meta.error, f"topic {name!r}")
-                say_seldom(WARNING, "%s", error, topic=name)
-                if not error.retriable:
-                    self._topic_failure = error
-        if membership is not None and membership.state is membership.states.STABLE:
-            counts = {name: found[name].size(before) if name in found else before for name, before in membership.counts.items()}
-            if counts != membership.counts or (self._pattern and sorted(self._wanted_topics()) != membership.subscribed):
-                membership.rejoin()
-        return not any(meta.error for meta in found.values())
-
-    def _connect_wanted(self) -> None:
-        for node in self._sources_wanted():
-            try:
-                self._attach(node, *self._cluster.link(node, "Fetch"))
-            except ClientError as error:
-                self._unreachable(node)
-                who = self.settings["client_id"]
-                say_seldom(WARNING, "%s: broker %d: %s", who, node, error, client_id=who, broker=node)
-
     # --- the end
 
     def _leave_group(self) -> None:
@@ -618,7 +440,8 @@ class Consumer(ConsumerCore):
                 self.on_revoke(self.assignment())
         finally:
             self._membership = None
-            self._topics, self._pattern, self._broker_pattern, self._took_up = [], None, None, False
+            self._took_up = False
+            self._subscription.clear()
             if membership is not None:
                 membership.close()
 
@@ -630,15 +453,12 @@ class Consumer(ConsumerCore):
             self._stop()
             return
         membership = self._membership
-        if membership is not None and self.settings["enable_auto_commit"] and (membership.owned or self._manual):
+        if membership is not None and self.settings["enable_auto_commit"] and (membership.owned or self._subscription.manual):
             try:
-                wanted = self._to_commit(None)
-                if wanted:
-                    membership.commit(wanted, timeout_s=5.0)
+                self._commits.commit(self._commits.wanted(None), timeout_s=5.0)
             except ClientError as error:
                 say(WARNING, "the last commit failed: %s", error, group=self.settings["group_id"])
-        if self._commits is not None:
-            self._commits.put(None)
+        self._commits.close()
         try:
             self._leave_group()
         finally:

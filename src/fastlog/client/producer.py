@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import Deliveries, Delivery, ProducerCore, arrow_array, arrow_chunks, arrow_fields, column, encode_headers, header_rows
-from fastlog.client import config, reporting
+from fastlog.client import checks, config, reporting
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import BufferFullError, ClientError, ClientTimeoutError, ClosedError, ConfigError, UnreachableError
 from fastlog.client.logs import ERROR, WARNING, say, say_raised, say_seldom
-from fastlog.client.records import Headers, RecordMetadata, checked_topic
+from fastlog.client.records import Headers, RecordMetadata
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,7 +129,7 @@ class Producer(ProducerCore):
 
     def flush(self, timeout: float | None = None) -> None:
         """Sends what waits and returns when all is acknowledged or has failed. ClientTimeoutError after `timeout` seconds."""
-        left = self._flush(timeout)
+        left = self._flush(None if timeout is None else checks.checked_timeout(timeout))
         if left:
             raise ClientTimeoutError(f"{left} batches are not acknowledged after {timeout} s; they are still being sent")
 
@@ -139,9 +139,9 @@ class Producer(ProducerCore):
 
     def close(self, timeout: float | None = None) -> None:
         """Sends what waits, for at most `timeout` seconds (None: delivery_timeout_ms), and ends. What is left fails, and is logged."""
+        limit = self.settings["delivery_timeout_ms"] / 1000 if timeout is None else checks.checked_timeout(timeout)
         if self._is_closed:
             return
-        limit = self.settings["delivery_timeout_ms"] / 1000 if timeout is None else timeout
         before = self.metrics()["records_failed"]
         try:
             self._flush(limit)
@@ -164,7 +164,7 @@ class Producer(ProducerCore):
 
     def _topic_handle(self, topic: str) -> int:
         """The topic's number in the core; asks for its metadata when it is new."""
-        checked_topic(topic)
+        checks.checked_topic(topic)
         deadline = time.monotonic() + self.settings["max_block_ms"] / 1000
         while True:
             if (known := self._handle(topic)) is not None:
@@ -209,6 +209,8 @@ class Producer(ProducerCore):
         kind, _, detail = why.partition(" ")
         if kind == "forked":
             raise ClosedError("this process is a fork of the one that made the producer; make a new one after the fork")
+        if kind == "late":
+            raise ClientTimeoutError("the record was not acknowledged in time; it may still be")
         if kind == "closed":
             raise self._fatal or ClosedError("the producer is closed")
         if kind == "transaction":
@@ -316,9 +318,7 @@ class Producer(ProducerCore):
     def _make_transactions(self, transactional_id: str) -> "Transactions":
         from fastlog.client.transactions import Transactions
 
-        return Transactions(
-            self, self._cluster, transactional_id, self.settings["transaction_timeout_ms"], self.settings["max_block_ms"]
-        )
+        return Transactions(self, self._cluster, transactional_id, self.settings["transaction_timeout_ms"], self.settings["max_block_ms"])
 
     def _transactional(self) -> "Transactions":
         if self._transactions is None:
@@ -340,11 +340,16 @@ class Producer(ProducerCore):
 
     def init_transactions(self) -> None:
         """Before the first transaction: fences what had this transactional_id before, and aborts what it had left open."""
-        self._transactional().init()
+        transactions = self._transactional()
+        if transactions.open:
+            raise error_for(48, "init transactions", "one is open: commit or abort it first")
+        transactions.init()
 
     def begin_transaction(self) -> None:
-        """What is sent from now on belongs together. ClientError (INVALID_TXN_STATE) when a transaction is open already."""
+        """What is sent from now on belongs together. InvalidTxnStateError before `init_transactions`, or when one is open already."""
         transactions = self._transactional()
+        if not transactions.ready:
+            raise error_for(48, "begin a transaction", "init_transactions comes before the first one")
         if transactions.open:
             raise error_for(48, "begin a transaction", "one is open: commit or abort it first")
         self._transaction_failure = None
@@ -352,8 +357,18 @@ class Producer(ProducerCore):
         self._set_open(True)
 
     def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: "GroupMetadata") -> None:
-        """Commits a consumer's offsets (to read next) with the transaction. `group`: the consumer's `group_metadata()`."""
-        self._transactional().send_offsets(offsets, group)
+        """Commits a consumer's offsets (to read next) with the transaction. `group`: the consumer's `group_metadata()`.
+
+        InvalidTxnStateError where no transaction is open.
+        """
+        transactions = self._transactional()
+        wanted = {p: checks.checked_offset(at) for p, at in checks.checked_places(offsets).items()}
+        if not isinstance(group, tuple) or len(group) != 4:
+            raise TypeError(f"group: expected what a consumer's group_metadata() returns, not {group!r}")
+        if not transactions.open:
+            raise error_for(48, "send offsets to a transaction", "none is open: begin_transaction comes first")
+        if wanted:
+            transactions.send_offsets(wanted, group)
 
     def commit_transaction(self, timeout: float | None = None) -> None:
         """Sends what waits and commits. Raises a record's error, where one failed: abort then."""
@@ -419,6 +434,10 @@ def _listed(chunk: Any) -> list[bytes | None]:
 
 def _header_column(headers: Any) -> Any:
     """Headers as a column of what stands in a record: one bytes for all, or a list."""
+    if headers is None:
+        return None
+    if not isinstance(headers, (Mapping, Sequence)) or isinstance(headers, (str, bytes)):
+        raise TypeError(f"headers: expected (name, value) pairs or a mapping, or one of these for each record, not {headers!r}")
     if not headers:
         return None
     if isinstance(headers, Mapping) or (isinstance(headers[0], tuple) and len(headers[0]) == 2 and isinstance(headers[0][0], str)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastlog.client.cluster import COORDINATOR_ERRORS, GROUP, TRANSACTION, Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientError, ClientTimeoutError, UnreachableError
+from fastlog.client.records import TopicPartition
 from fastlog.protocol.messages import Message
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Transactions:
                 raise ClientTimeoutError(f"{name}: not done in max_block_ms: {error}")
             time.sleep(0.02)
 
+    @property
+    def ready(self) -> bool:
+        """Whether `init` was there."""
+        return self._producer_id >= 0
+
     def init(self) -> None:
         """Gets the producer's id; a producer with the same transactional_id before is fenced, its open transaction aborted."""
         request = {
@@ -86,7 +92,7 @@ class Transactions:
         self._joined = True
         self._producer._transaction_added(wanted)
 
-    def send_offsets(self, offsets: Mapping[tuple[str, int], int], group: GroupMetadata) -> None:
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
         self._ask("AddOffsetsToTxn", {**self._who(), "group_id": group.group_id}, _code)
         self._joined = True
         topics: dict[str, list[Message]] = {}

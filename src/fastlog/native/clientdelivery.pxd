@@ -27,6 +27,8 @@ cdef class Deliveries:
     cdef readonly int64_t count
 
 
-# Until the batch is done; TimeoutError after `timeout` seconds (None: none).
-cdef bint await_batch(Shared shared, object producer, OutBatch *batch, object timeout) except False
+# The monotonic clock's microseconds after `timeout` seconds; -1 for None. TypeError or ValueError for what is no time.
+cdef int64_t deadline_us(object timeout) except? -2
+# Until the batch is done; ClientTimeoutError at `until` (-1: never).
+cdef bint await_batch(Shared shared, object producer, OutBatch *batch, int64_t until) except False
 cdef Delivery delivery_of(Shared shared, object producer, OutBatch *batch, int32_t index)

@@ -10,9 +10,22 @@ from fastlog.native.clientproduce cimport Core, Segment, batch_unref, core_free
 from fastlog.native.clientsend cimport core_stop
 from fastlog.native.threads cimport pthread_mutex_lock, pthread_mutex_unlock
 
+cdef double FOREVER_S = 1e9         # microseconds are counted in 64 bits
 
-cdef bint await_batch(Shared shared, object producer, OutBatch *batch, object timeout) except False:
-    cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
+
+cdef int64_t deadline_us(object timeout) except? -2:
+    cdef double left
+    if timeout is None:
+        return -1
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout {timeout!r}: expected seconds, or None to wait until it is known")
+    left = timeout
+    if left != left:
+        raise ValueError("timeout: expected seconds, not a NaN")
+    return clock_us(CLOCK_MONOTONIC) + <int64_t> (min(max(left, 0.0), FOREVER_S) * 1e6)
+
+
+cdef bint await_batch(Shared shared, object producer, OutBatch *batch, int64_t until) except False:
     cdef int64_t now
     cdef Core *c = shared.c
     if shared.born != forks:
@@ -20,7 +33,7 @@ cdef bint await_batch(Shared shared, object producer, OutBatch *batch, object ti
     while batch.state != BATCH_DONE:
         now = clock_us(CLOCK_MONOTONIC)
         if until >= 0 and now >= until:
-            raise TimeoutError("the record was not acknowledged in time; it may still be")
+            producer._refused("late")
         with nogil:
             pthread_mutex_lock(&c.lock)
             if batch.state != BATCH_DONE:
@@ -68,14 +81,14 @@ cdef class Delivery:
         return self.batch.state == BATCH_DONE
 
     def exception(self, timeout: float | None = None):
-        """The error, or None when the record was acknowledged. TimeoutError when it is not known after `timeout` seconds."""
-        await_batch(self.shared, self.producer, self.batch, timeout)
+        """The error, or None when the record was acknowledged. ClientTimeoutError when it is not known after `timeout` seconds."""
+        await_batch(self.shared, self.producer, self.batch, deadline_us(timeout))
         if self.batch.error == 0:
             return None
         return self.producer._failure(self.batch.error, self.producer._names[self.batch.topic], self.batch.number)
 
     def result(self, timeout: float | None = None):
-        """Where the record is: topic, partition, offset, timestamp. Raises its error; TimeoutError as `exception` does."""
+        """Where the record is: topic, partition, offset, timestamp. Raises its error; ClientTimeoutError as `exception` does."""
         error = self.exception(timeout)
         if error is not None:
             raise error
@@ -96,6 +109,8 @@ cdef class Delivery:
 
     def add_done_callback(self, call) -> None:
         """Calls `call(delivery)` once it is done: at once if it is, otherwise in the producer's callback thread, or its event loop."""
+        if not callable(call):
+            raise TypeError(f"add_done_callback: expected a callable, not {call!r}")
         self.producer._watch(self, call)
 
 
@@ -124,13 +139,12 @@ cdef class Deliveries:
         return True
 
     def wait(self, timeout: float | None = None) -> None:
-        """Waits until all are done; TimeoutError when they are not after `timeout` seconds."""
+        """Waits until all are done; ClientTimeoutError when they are not after `timeout` seconds."""
         cdef int64_t i
-        cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
+        cdef int64_t until = deadline_us(timeout)
         for i in range(self.found.n):
             if self.found.items[i].batch.state != BATCH_DONE:
-                left = None if until < 0 else max(<int64_t> 0, until - clock_us(CLOCK_MONOTONIC)) / 1e6
-                await_batch(self.shared, self.producer, self.found.items[i].batch, left)
+                await_batch(self.shared, self.producer, self.found.items[i].batch, until)
 
     def result(self, timeout: float | None = None) -> Deliveries:
         """Waits, and raises the first record's error that has one."""

@@ -30,6 +30,7 @@ def encode_headers(headers) -> bytes:
         if value is None:
             put_varint(made, -1)
         elif isinstance(value, (bytes, bytearray, memoryview)):
+            value = bytes(value)        # a view's length is not that of its bytes
             put_varint(made, len(value))
             made += value
         else:

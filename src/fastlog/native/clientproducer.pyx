@@ -7,13 +7,13 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT32_MAX, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastlog.native.clientbatch cimport BATCH_DONE, OutBatch, murmur2
 from fastlog.native.clientcolumn cimport COLUMN_NULL, COLUMN_SAME, Column, Integers, Values, column_get, integers_of, values_of
-from fastlog.native.clientdelivery cimport Deliveries, Delivery, Shared
+from fastlog.native.clientdelivery cimport Deliveries, Delivery, Shared, deadline_us
 from fastlog.native.clientlink cimport CLOCK_MONOTONIC, CLOCK_REALTIME, EFD_CLOEXEC, EFD_NONBLOCK, SLICE_US, clock_us, close, \
     cond_wait_until, eventfd, eventfd_clear, forks
 from fastlog.native.clientproduce cimport APPEND_AGAIN, APPEND_CLOSED, APPEND_MEMORY, APPEND_PARTITION, LOST_CLOSED, PEER_ABSENT, \
@@ -23,6 +23,9 @@ from fastlog.native.clientsend cimport core_start, core_stop, peer_of
 from fastlog.native.threads cimport pthread_mutex_lock, pthread_mutex_unlock
 
 from fastlog.native.clientheaders import encode_headers
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
 
 cdef extern from "<zlib.h>" nogil:
     unsigned long crc32(unsigned long crc, const uint8_t *p, unsigned int n)
@@ -179,6 +182,7 @@ cdef class ProducerCore:
         cdef int64_t when = 0
         cdef int64_t at = 0
         cdef int32_t number = -1
+        cdef int overflow = 0
         cdef Delivery made
         cdef int32_t handle = self.handle_of(topic)
         memset(&values, 0, sizeof(Column))
@@ -210,13 +214,11 @@ cdef class ProducerCore:
         if values.width + keys.width + blobs.width + 100 > self._record_max:
             self._refused(f"large {values.width + keys.width + blobs.width}")
         if timestamp is not None:
-            when = PyNumber_Index(timestamp)
-            if when < 0:
+            when = PyLong_AsLongLongAndOverflow(PyNumber_Index(timestamp), &overflow)
+            if overflow or when < 0:
                 raise ValueError(f"timestamp {timestamp}: expected milliseconds since the epoch")
         if partition is not None:
-            number = PyNumber_Index(partition)
-            if number < 0:
-                self._refused(f"partition {partition}")
+            number = self.partition_of(partition)
         elif self._partition_of is not None:
             number = self._partition_of(key, self.partitions_known(handle))
         try:
@@ -291,9 +293,7 @@ cdef class ProducerCore:
         else:
             times = integers_of(timestamps, n, True)
         if isinstance(partitions, int):
-            partition = partitions
-            if partition < 0:
-                self._refused(f"partition {partitions}")
+            partition = self.partition_of(partitions)
             numbers = None
         else:
             if partitions is None and self._partition_of is not None:
@@ -334,6 +334,14 @@ cdef class ProducerCore:
         rows.deliveries = made
         return rows
 
+    cdef int32_t partition_of(self, given) except -1:
+        """A partition's number as the caller gave it; whether there is one by that number is seen later."""
+        cdef int overflow = 0
+        cdef long long number = PyLong_AsLongLongAndOverflow(PyNumber_Index(given), &overflow)
+        if overflow or not 0 <= number <= INT32_MAX:
+            self._refused(f"partition {given}")
+        return <int32_t> number
+
     cdef int32_t partitions_known(self, int32_t handle):
         cdef int32_t n
         pthread_mutex_lock(&self.c.lock)
@@ -345,7 +353,7 @@ cdef class ProducerCore:
 
     def _flush(self, timeout: float | None) -> int:
         """Sends all that waits and waits for the answers. Returns how many batches are left when the time is over."""
-        cdef int64_t until = -1 if timeout is None else clock_us(CLOCK_MONOTONIC) + <int64_t> (timeout * 1e6)
+        cdef int64_t until = deadline_us(timeout)
         cdef int64_t now
         if self.shared.born != forks:
             self._refused("forked")

@@ -4,13 +4,15 @@ import asyncio
 import concurrent.futures
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fastlog._core import Record, RecordBatch, RecordBatches
+from fastlog.client import checks
 from fastlog.client.aio.calls import Calls, Signal
 from fastlog.client.consumer import Consumer, Listener
-from fastlog.client.failures import ClientError
+from fastlog.client.failures import ClientError, ClosedError
 from fastlog.client.records import OffsetAndTimestamp, Partition, TopicPartition
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class AsyncConsumer:
 
     def _in_loop(self, listener: AsyncListener) -> Listener:
         """For a thread of `_calls`: the callback runs in the loop, the thread waits for its end."""
+        if not callable(listener):
+            raise TypeError(f"{listener!r}: expected a callable, or a coroutine function")
         loop = self._signal().loop
 
         async def call(partitions: list[TopicPartition]) -> None:
@@ -133,7 +137,7 @@ class AsyncConsumer:
     async def _next(self, take: Callable[[], Any], timeout: float) -> Any:
         """What `take` gives, as soon as it gives something; what it gave last when the time is over. Other tasks have had their turn."""
         signal = self._signal()
-        deadline = signal.loop.time() + timeout
+        deadline = signal.loop.time() + checks.checked_timeout(timeout)
         await asyncio.sleep(0)
         while True:
             await self._attend()
@@ -145,7 +149,8 @@ class AsyncConsumer:
 
     async def poll(self, max_records: int = 500, timeout: float = 0.5) -> list[Record]:
         """The next records, up to `max_records`, as soon as there are any; none when `timeout` seconds are over."""
-        made: list[Record] = await self._next(lambda: self._consumer._take_records(max_records), timeout)
+        most = checks.checked_count(max_records, "max_records")
+        made: list[Record] = await self._next(lambda: self._consumer._take_records(most), timeout)
         return made
 
     async def poll_batches(self, timeout: float = 0.5) -> RecordBatches:
@@ -169,20 +174,23 @@ class AsyncConsumer:
         """Records, for ever; ends when the consumer is closed."""
         signal = self._signal()
         take = self._consumer._next_record
-        count = 0
         while not self._consumer._is_closed:
-            if count >= TURN:
-                count = 0
+            try:
+                for _ in repeat(None, TURN):  # what is done for each record is most of what iterating costs
+                    if (record := take()) is None:
+                        break
+                    yield record
                 await asyncio.sleep(0)
                 await self._attend()
-            record = take()
+                record = take()
+            except ClosedError:
+                if self._consumer._is_forked:
+                    raise
+                return
             if record is None:
-                await self._attend()
-                if (record := take()) is None:
-                    await signal.wait(LOOK_S)
-                    continue
-            count += 1
-            yield record
+                await signal.wait(LOOK_S)
+            else:
+                yield record
 
     @property
     def at_end(self) -> bool:
@@ -197,11 +205,11 @@ class AsyncConsumer:
 
     async def seek_to_beginning(self, partitions: Iterable[Partition] = ()) -> None:
         """Of those given, or all that are assigned."""
-        await self._calls(self._consumer.seek_to_beginning, list(partitions))
+        await self._calls(self._consumer.seek_to_beginning, checks.checked(partitions))
 
     async def seek_to_end(self, partitions: Iterable[Partition] = ()) -> None:
         """Of those given, or all that are assigned."""
-        await self._calls(self._consumer.seek_to_end, list(partitions))
+        await self._calls(self._consumer.seek_to_end, checks.checked(partitions))
 
     async def position(self, partition: Partition) -> int:
         """The offset of the next record that will be given out; waits until it is known. KeyError where it is not assigned."""
@@ -226,11 +234,11 @@ class AsyncConsumer:
 
     async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The offsets of the first records."""
-        return await self._calls(self._consumer.beginning_offsets, list(partitions))
+        return await self._calls(self._consumer.beginning_offsets, checks.checked(partitions))
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """The offsets behind the last records that a consumer with this isolation_level can see."""
-        return await self._calls(self._consumer.end_offsets, list(partitions))
+        return await self._calls(self._consumer.end_offsets, checks.checked(partitions))
 
     async def offsets_for_times(self, times: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record at or after a time (milliseconds) in each partition; None where there is none."""
@@ -247,7 +255,7 @@ class AsyncConsumer:
 
         Raises as `Consumer.commit`.
         """
-        await self._calls(self._consumer._commit, self._consumer._to_commit(offsets))
+        await self._calls(self._consumer._commits.commit, self._consumer._commits.wanted(offsets))
 
     def commit_async(
         self,
@@ -261,7 +269,7 @@ class AsyncConsumer:
 
     async def committed(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int | None]:
         """What the group has committed; None where it has not."""
-        return await self._calls(self._consumer.committed, list(partitions))
+        return await self._calls(self._consumer.committed, checks.checked(partitions))
 
     def group_metadata(self) -> "GroupMetadata":
         """For `AsyncProducer.send_offsets_to_transaction`."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fastlog._core import Deliveries, Delivery
+from fastlog.client import checks
 from fastlog.client.aio.calls import Calls, Signal
 from fastlog.client.failures import BufferFullError, ClientTimeoutError
 from fastlog.client.logs import say_raised
@@ -176,7 +177,7 @@ class AsyncProducer:
     async def flush(self, timeout: float | None = None) -> None:
         """Sends what waits and returns when all is acknowledged or has failed. ClientTimeoutError after `timeout` seconds."""
         signal = self._signal()
-        deadline = None if timeout is None else signal.loop.time() + timeout
+        deadline = None if timeout is None else signal.loop.time() + checks.checked_timeout(timeout)
         self._producer._rush(True)
         try:
             while left := self._producer._flush(0):
@@ -211,7 +212,7 @@ class AsyncProducer:
         await self._calls(self._producer.init_transactions)
 
     def begin_transaction(self) -> None:
-        """What is sent from now on belongs together. ClientError (INVALID_TXN_STATE) when a transaction is open already."""
+        """What is sent from now on belongs together. InvalidTxnStateError before `init_transactions`, or when one is open already."""
         self._producer.begin_transaction()
 
     async def send_offsets_to_transaction(self, offsets: Mapping[tuple[str, int], int], group: "GroupMetadata") -> None:
