@@ -12,7 +12,7 @@ from fastlog.native.batch cimport BatchRules, batch_peek
 from fastlog.native.bytes cimport reader_left
 from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND_TIME, CMD_FREE, CMD_LISTEN, CMD_OPEN, CMD_PUBLISH, \
     CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply, TxnCheck, TxnCheckPart, TxnVerdict
-from fastlog.native.conn cimport conn_peer
+from fastlog.native.conn cimport peer_name
 from fastlog.native.log cimport LOG_WHY, SHARDS_MAX, LogSettings, Partition, Relics, Store, StoreConfig, StoreStats, position_get, \
     relics_bytes, relics_drop, relics_open, store_close, store_expire_producers, store_open, store_stats
 from fastlog.native.mail cimport MailBox, MailItem, mail_flush, mail_free, mail_init, mail_send, mail_take
@@ -280,7 +280,7 @@ cdef class DataPlane:
 
     cdef tuple _request(self, Request *r):
         cdef char peer[PEER_MAX]
-        conn_peer(r.conn, peer, sizeof(peer))
+        peer_name(r.conn.fd, peer, sizeof(peer))
         client_id = None
         if r.client_id_length >= 0:
             client_id = (<const char *> r.client_id)[:r.client_id_length].decode("utf-8", "replace")

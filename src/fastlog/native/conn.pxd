@@ -1,15 +1,10 @@
-"""Connections: framing, order of requests, output, back-pressure. See net.pxd for the lives of Conn and Request."""
+"""A connection and its requests as those see them who handle requests: responses, quotas, the end. See net.pxd for the lives of Conn and
+Request; connreceive, connsend and conns do the rest."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from fastlog.native.net cimport Conn, Request, Shard
 
-# Takes over the descriptor. Closes it when the shard has no room.
-cdef void conn_open(Shard *shard, int fd, uint32_t listener) noexcept nogil
 # Closes for `why` (static or copied at once); bad: the peer's fault, logged as a warning with its name.
 cdef void conn_close(Conn *c, const char *why, bint bad) noexcept nogil
-# Sends what is ready, goes on parsing where it can, frees what is finished: once per turn.
-cdef void conns_turn(Shard *shard) noexcept nogil
-# Closes idle ones and takes back the buffers of quiet ones; once per second or so.
-cdef void conns_sweep(Shard *shard) noexcept nogil
 # Response memory: room for `size` bytes of the response's own; starts with the response header already written (length left open).
 # Returns where the body goes, or NULL: no memory (the connection is closed then).
 cdef uint8_t *response_room(Request *r, uint32_t size) noexcept nogil
@@ -23,8 +18,15 @@ cdef void request_ready(Request *r) noexcept nogil
 # Counts `amount` for its client's quota (a kind of quota.pxd); sets r.throttle_ms when that is too much. Reads r.client_id.
 cdef void request_count(Request *r, int kind, double amount) noexcept nogil
 cdef void conn_resume(Conn *c) noexcept nogil                           # after `paused` was cleared
-cdef void conn_dirty(Conn *c) noexcept nogil
-# The peer's name, for log lines.
-cdef void conn_peer(const Conn *c, char *out, size_t n) noexcept nogil
+# The name of a descriptor's peer, for log lines.
+cdef void peer_name(int fd, char *out, size_t n) noexcept nogil
 # A line for the operator; rate-limited per shard.
 cdef void shard_log(Shard *shard, int level, const char *text) noexcept nogil
+
+
+cdef inline void conn_dirty(Conn *c) noexcept nogil:
+    """Has conns_turn look at it."""
+    if not c.dirty:
+        c.dirty = True
+        c.dirty_next = c.shard.dirty
+        c.shard.dirty = c

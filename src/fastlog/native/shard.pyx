@@ -9,8 +9,9 @@ from fastlog.native.batch cimport BATCH_SCRATCH
 from fastlog.native.buf cimport bufs_free, bufs_init
 from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND_TIME, CMD_FREE, CMD_LISTEN, CMD_OPEN, CMD_PUBLISH, \
     CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply
-from fastlog.native.conn cimport conn_close, conn_dirty, conn_open, conns_sweep, conns_turn, request_ready, response_plain, \
-    response_room, shard_log
+from fastlog.native.conn cimport conn_close, conn_dirty, request_ready, response_plain, response_room, shard_log
+from fastlog.native.conns cimport conn_open, conns_sweep
+from fastlog.native.connsend cimport conns_turn
 from fastlog.native.fetch cimport fetch_free, fetch_init, fetch_start
 from fastlog.native.fetchread cimport fetch_read_done, fetch_read_here, fetch_release_here, fetch_released
 from fastlog.native.fetchwait cimport fetch_fired, fetch_recheck, fetch_unwatch_here, fetch_unwatched, fetch_watch_here
