@@ -98,6 +98,9 @@ LAYERS = {
         "recoverstate",
         "timequery",
         "control",
+        "logdrive",
+        "locallog",
+        "logpump",
         "logtool",
     },
     "network": {

@@ -1,4 +1,4 @@
-"""A disk that remembers; see tape.pyx. The door of logtool, which runs stores on it."""
+"""A disk that remembers; see tape.pyx. The door of logdrive, which runs stores on it."""
 from fastlog.native.ring cimport Op, RingEngine
 
 
