@@ -155,6 +155,8 @@ LAYERS = {
 }
 # The client's rooms know nothing of the broker's: of the rest they use what is pure, and threads.
 CLIENT_MAY_USE = LAYERS["pure"] | LAYERS["client"] | {"threads"}
+# Lines of a compiled room's door or inside, at most.
+LINES_MAX = 745
 
 
 def _imports(source: str) -> set[str]:
@@ -231,6 +233,11 @@ def test_rooms_cimport_downwards_only() -> None:
         above = [other for other in sorted(_cimports(path)) if level.get(other, -1) > level[path.stem]]
         wrong += [f"{path.name} ({names[level[path.stem]]}) cimports {other} ({names[level[other]]})" for other in above]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_room_is_large() -> None:
+    large = {path.name: n for path in (SOURCE / "native").glob("*.p[yx][xd]") if (n := len(path.read_text().splitlines())) > LINES_MAX}
+    assert not large, f"more than one concern, or one that can be divided: {large}"
 
 
 def test_the_client_cimports_no_broker() -> None:
