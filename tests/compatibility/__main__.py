@@ -1,6 +1,7 @@
-"""Runs Kafka's tools against a fastlog that it starts, and writes docs/compatibility.md. Takes some minutes.
+"""Runs Kafka's tools and real clients against a fastlog that it starts, and writes docs/compatibility.md. Takes some minutes.
 
-What the tools print, and what is told of each setting, is compared with Kafka 4.3: on record, or now, with one that it starts (`--kafka`).
+What the tools print, what is told of each setting, and what clients can do at each age of the protocol, is compared with Kafka 4.3: on
+record, or now, with one that it starts (`--kafka`).
 Exit status 0: every difference is explained.
 """
 
@@ -13,18 +14,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastlog.protocol.messages import API_BY_KEY
 from tests.compatibility.explained import reasons
-from tests.compatibility.records import Report, load_settings, load_tools, save_settings, save_tools
+from tests.compatibility.records import Report, load_settings, load_tools, load_versions, save_settings, save_tools, save_versions
 from tests.compatibility.running import ARGS, SETTLE_S, kafka_for
 from tests.compatibility.settings import described, differences
 from tests.compatibility.tools import printed
+from tests.compatibility.versions import LEVELS, SOURCE, parted, told, unsent
 from tests.docs.pages import write
+from tests.support.java import compile_program
 from tests.support.process import Broker
+from tests.support.relay import Relay, caps_of_level
 
 if TYPE_CHECKING:
     from tests.compatibility.printed import Printed
+    from tests.compatibility.records import Stories
 
-PARTS = ["settings", "tools"]
+PARTS = ["settings", "tools", "versions"]
 SLOW_S = 3.0  # a run of a tool that is named for it
 
 
@@ -39,17 +45,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fastlog-compatibility-") as name:
         directory = Path(name)
         parts = [options.only] if options.only else PARTS
+        program = compile_program(classpath, SOURCE, directory / "classes") if "versions" in parts else ""
         if options.kafka:
             with kafka_for(directory / "kafka") as (address, data):
                 if "settings" in parts:
                     save_settings(described(address))
                 if "tools" in parts:
                     save_tools(_tools(classpath, address, data, directory / "kafka-files", SETTLE_S).items())
+                if "versions" in parts:
+                    save_versions(_stories(program, address, SETTLE_S)[0])
         if "settings" in parts:
             wrong += _told(directory)
         if "tools" in parts:
             broker = Broker(directory / "tools", args=ARGS).start()
             wrong += _compared(_tools(classpath, broker.bootstrap, broker.data, directory / "files"), report)
+            broker.stop()
+        if "versions" in parts:
+            broker = Broker(directory / "versions", args=ARGS).start()
+            wrong += _versions(program, broker.bootstrap, report)
             broker.stop()
     report.save()
     write()
@@ -78,6 +91,32 @@ def _tools(classpath: str, bootstrap: str, data: Path, files: Path, settle_s: fl
         print(f"\n{name}: {took:.0f} s" if took > SLOW_S else ".", end="", flush=True)
     print()
     return made
+
+
+def _stories(program: str, bootstrap: str, settle_s: float = 0.0) -> tuple[Stories, dict[str, dict[str, str]]]:
+    """What became of all stories at all levels, and which versions were sent."""
+    stories: Stories = {}
+    sent: dict[str, dict[int, set[int]]] = {}
+    with Relay(bootstrap, caps_of_level(0)).running() as relay:
+        for level, client, outcomes, pairs in told(relay, program, LEVELS, settle_s=settle_s):
+            print(f"level {level}: {client}", flush=True)
+            stories.setdefault(str(level), {})[client] = outcomes
+            for key, version in pairs:
+                sent.setdefault(client, {}).setdefault(key, set()).add(version)
+        assert not relay.flaws, relay.flaws
+    return stories, {
+        client: {str(key): " ".join(map(str, sorted(versions))) for key, versions in sorted(of.items())} for client, of in sent.items()
+    }
+
+
+def _versions(program: str, bootstrap: str, report: Report) -> list[str]:
+    stories, report.versions = _stories(program, bootstrap)
+    theirs = load_versions()
+    wrong = []
+    for level, by_client in stories.items():
+        for client, ours in by_client.items():
+            wrong += [f"level {level}, {client}, {line}" for line in parted(theirs[level][client], ours)]
+    return wrong + [f"{API_BY_KEY[key].name} {version}: no client sent it" for key, version in unsent(report.versions)]
 
 
 def _compared(ours: dict[str, Printed], report: Report) -> list[str]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastlog.protocol.messages import API_BY_KEY
-from tests.compatibility.records import Report, load_settings
+from tests.compatibility.records import Report, load_settings, load_versions
 from tests.compatibility.settings import REASONS
+from tests.compatibility.versions import BYTES_ONLY, CLIENTS, LEVELS
 from tests.differential.allowed import RULES
 from tests.differential.recording import load
 
 from .table import table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def compatibility() -> str:
@@ -31,7 +32,7 @@ def compatibility() -> str:
         (
             "# Compared with Kafka 4.3",
             "",
-            "Three ways to tell fastlog from Apache Kafka 4.3, each by a command that starts both brokers, and each repeated by the test",
+            "Four ways to tell fastlog from Apache Kafka 4.3, each by a command that starts both brokers, and each repeated by the test",
             "suite against what Kafka answered. This page is made from what they found; a test holds it to it.",
             "",
             "## Requests",
@@ -55,6 +56,7 @@ def compatibility() -> str:
             "",
             "[protocol.md](protocol.md) lists the requests that are not served, with the reasons.",
             "",
+            *_clients(report),
             "## Answers",
             "",
             "The same sequences of requests go to both brokers: good ones, odd ones (epochs and generations of before and of later,",
@@ -97,6 +99,34 @@ def compatibility() -> str:
             "",
         )
     )
+
+
+def _clients(report: Report) -> Iterator[str]:
+    stories = load_versions()
+    steps = sum(len(story) for level in stories.values() for story in level.values())
+    yield from (
+        "## Real clients",
+        "",
+        "A relay in front of the broker lowers the versions that ApiVersions tells, and leaves all else as it is: one broker is as old",
+        f"as one likes. {', '.join(CLIENTS)} do all they can do to {len(LEVELS)} brokers: with the",
+        f"oldest version of each request, with the next one, and so on to the newest, in {steps:,} steps. Each ends as it does before",
+        "Kafka 4.3 behind the same relay, be it that a client can't take it with a broker so old.",
+        "`python -m tests.compatibility --only versions --kafka` repeats it. The versions that they sent:",
+        "",
+    )
+    yield from table(
+        ("key", "request", *CLIENTS, "by none"),
+        (
+            (
+                str(key),
+                api.name,
+                *(_ranges(map(int, report.versions[client].get(str(key), "").split())) for client in CLIENTS),
+                "; ".join(f"{_ranges(numbers)}: {why}" for one, numbers, why in BYTES_ONLY if one == key),
+            )
+            for key, api in sorted(API_BY_KEY.items())
+        ),
+    )
+    yield ""
 
 
 def _ranges(numbers: Iterable[int]) -> str:
