@@ -43,20 +43,20 @@ def crc() -> tuple[Callable[[], object], int]:
 
 def validate() -> tuple[Callable[[], object], int]:
     """A produced batch of 64 records of 1 KiB: header, CRC, every record."""
-    from fastlog.native import batch
+    from fastlog.native import batchtool
     from fastlog.protocol.records import Record, build_batch
 
     chance = random.Random(2)
     data = bytearray(build_batch([Record(i, NOW, None, chance.randbytes(1024)) for i in range(64)], timestamp_ms=NOW))
-    return lambda: batch.check(data, NOW), 200
+    return lambda: batchtool.check(data, NOW), 200
 
 
 def validate_small() -> tuple[Callable[[], object], int]:
-    from fastlog.native import batch
+    from fastlog.native import batchtool
     from fastlog.protocol.records import Record, build_batch
 
     data = bytearray(build_batch([Record(0, NOW, None, bytes(100))], timestamp_ms=NOW))
-    return lambda: batch.check(data, NOW), 2000
+    return lambda: batchtool.check(data, NOW), 2000
 
 
 def codec() -> tuple[Callable[[], object], int]:
@@ -74,14 +74,14 @@ def codec() -> tuple[Callable[[], object], int]:
 
 def recode() -> tuple[Callable[[], object], int]:
     """A batch of 64 records compressed with LZ4."""
-    from fastlog.native import batch
+    from fastlog.native import batchtool
     from fastlog.protocol.records import Codec, Record, build_batch
 
     line = b'{"user":"u%d","page":"/shop/item/%d"}' * 10
     chance = random.Random(3)
     values = [line % tuple(chance.choices(range(10**6), k=20)) for _ in range(64)]
     data = bytearray(build_batch([Record(i, NOW, None, value) for i, value in enumerate(values)], timestamp_ms=NOW))
-    return lambda: batch.recode(data, codec=Codec.LZ4), 50
+    return lambda: batchtool.recode(data, codec=Codec.LZ4), 50
 
 
 def append() -> tuple[Callable[[], object], int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.protocol.records import HEADER_BYTES, Codec, Record, build_batch
 
 NOW = 1_700_000_000_000

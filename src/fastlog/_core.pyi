@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fastlog.native.batch import peek as peek
+from fastlog.native.batchtool import peek as peek
 from fastlog.native.clientcolumn import arrow_array as arrow_array
 from fastlog.native.clientcolumn import arrow_chunks as arrow_chunks
 from fastlog.native.clientcolumn import arrow_fields as arrow_fields

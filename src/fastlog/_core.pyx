@@ -5,7 +5,7 @@ A room is loaded when one of its names is first asked for: a client needs none o
 from importlib import import_module
 
 ROOMS = {
-    "batch": ("peek",),
+    "batchtool": ("peek",),
     "bridge": ("APPENDED", "DONE", "LOG", "REQUEST", "TXN_CHECK", "DataPlane"),
     "clientcolumn": ("arrow_array", "arrow_chunks", "arrow_fields", "column", "header_rows"),
     "clientconsumer": ("ConsumerCore",),

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import HEADER_BYTES, Codec, iter_batches
 from tests.native.batches import HOUR, NEVER, NOW, Rules, judge, of_records, record, remake, simple, varint

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.native.compression import compress, decompress
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import Codec

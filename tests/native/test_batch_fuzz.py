@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.native.compression import decompress
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import HEADER_BYTES, Codec, Record, build_batch, iter_batches

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import Codec, Record, build_batch, iter_batches
 from tests.native import outside

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastlog.native import batch as native
+from fastlog.native import batchtool as native
 from fastlog.protocol.errors import Error
 from fastlog.protocol.records import HEADER_BYTES, Codec, Record, build_batch, iter_batches
 from tests.native import outside

@@ -7,7 +7,8 @@ from fastlog.native.arena cimport (
     BLOCK, CHUNK, CHUNK_COLD, CHUNK_TAIL, Chunk, arena_available, arena_drop, arena_find, arena_grow, arena_hold, arena_promote,
     arena_settle, arena_take, chunk_label, chunk_publish,
 )
-from fastlog.native.batch cimport ATTR_CONTROL, ATTR_TRANSACTIONAL, Marker, batch_marker, batch_stamp
+from fastlog.native.batch cimport ATTR_CONTROL, ATTR_TRANSACTIONAL, batch_stamp
+from fastlog.native.batchrecords cimport Marker, batch_marker
 from fastlog.native.index cimport index_add, index_full
 from fastlog.native.log cimport Append, Partition, position_set
 from fastlog.native.producers cimport (

@@ -129,3 +129,8 @@ cdef void arena_promote(Arena *arena, Chunk *c) noexcept nogil
 cdef void chunk_label(Chunk *c, const uint8_t *topic_id, int32_t partition, int64_t base_offset) noexcept nogil
 cdef void chunk_publish(Chunk *c) noexcept nogil
 cdef void chunk_published_written(Chunk *c) noexcept nogil
+
+
+cdef inline int64_t whole_blocks(int64_t bytes) noexcept nogil:
+    """The bytes of as many blocks as these take."""
+    return (bytes + BLOCK - 1) & ~(<int64_t> BLOCK - 1)

@@ -8,7 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strdup
 
-from fastlog.native.batch cimport BatchRules, batch_peek
+from fastlog.native.batch cimport batch_peek
+from fastlog.native.batchcheck cimport BatchRules
 from fastlog.native.bytes cimport reader_left
 from fastlog.native.command cimport CMD_APPEND, CMD_CONTROL, CMD_DRAIN, CMD_FIND_TIME, CMD_FREE, CMD_LISTEN, CMD_OPEN, CMD_PUBLISH, \
     CMD_READ, CMD_STOP, CMD_UNLISTEN, CMD_UNPUBLISH, Command, Reply, TxnCheck, TxnCheckPart, TxnVerdict

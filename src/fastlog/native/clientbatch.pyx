@@ -6,27 +6,7 @@ from fastlog.native.batch cimport ATTR_CODEC, BATCH_CRC_FROM, BATCH_HEADER, BATC
 from fastlog.native.bytes cimport put16, put32, put64
 from fastlog.native.compression cimport FL_END, FlDeflate, deflate_add, deflate_begin, deflate_drop, deflate_end
 from fastlog.native.crc32c cimport crc32c
-
-
-cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
-    return (<uint64_t> v << 1) ^ <uint64_t> (v >> 63)
-
-
-cdef inline int varint_size(uint64_t v) noexcept nogil:
-    cdef int n = 1
-    while v >= 0x80:
-        v >>= 7
-        n += 1
-    return n
-
-
-cdef inline uint8_t *put_varint(uint8_t *p, uint64_t v) noexcept nogil:
-    while v >= 0x80:
-        p[0] = <uint8_t> (v | 0x80)
-        p += 1
-        v >>= 7
-    p[0] = <uint8_t> v
-    return p + 1
+from fastlog.native.zigzag cimport varint_put, varint_size, zigzag
 
 
 cdef void batch_add(OutBatch *b, int64_t ms, const uint8_t *key, int64_t key_n, const uint8_t *value, int64_t value_n,
@@ -47,16 +27,16 @@ cdef void batch_add(OutBatch *b, int64_t ms, const uint8_t *key, int64_t key_n, 
         size += key_n
     if value_n > 0:
         size += value_n
-    p = put_varint(p, zigzag(size))
+    p = varint_put(p, zigzag(size))
     p[0] = 0
-    p = put_varint(p + 1, when)
-    p = put_varint(p, nth)
-    p = put_varint(p, keys)
+    p = varint_put(p + 1, when)
+    p = varint_put(p, nth)
+    p = varint_put(p, keys)
     if key_n > 0:
         memcpy(p, key, key_n)
         p += key_n
         b.payload += key_n
-    p = put_varint(p, values)
+    p = varint_put(p, values)
     if value_n > 0:
         memcpy(p, value, value_n)
         p += value_n

@@ -4,7 +4,8 @@ from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free, qsort, realloc
 from libc.string cimport memset
 from fastlog.native.aborted cimport ABORTED_ENTRY, Aborted, aborted_add, aborted_decode, aborted_free, aborted_room
-from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, CODEC_NONE, Marker, batch_marker
+from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, CODEC_NONE
+from fastlog.native.batchrecords cimport Marker, batch_marker
 from fastlog.native.compactwork cimport Dropped, Output, work_damaged
 from fastlog.native.files cimport PATH_MAX_, SNAPSHOT_MAX, file_get, path_of
 

@@ -4,8 +4,9 @@ from libc.stdlib cimport free, malloc
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, strlen
 
-from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, BATCH_SCRATCH, BATCH_UNDECIDED, CODEC_ZSTD, PEEK_OK, BatchInfo, \
-    batch_check, batch_check_quick, batch_is_slow, batch_needs_recode, batch_peek, batch_recode, batch_refused
+from fastlog.native.batch cimport ATTR_CODEC, ATTR_TRANSACTIONAL, BATCH_SCRATCH, CODEC_ZSTD, PEEK_OK, BatchInfo, batch_peek
+from fastlog.native.batchcheck cimport BATCH_UNDECIDED, batch_check, batch_check_quick, batch_is_slow, batch_needs_recode, batch_refused
+from fastlog.native.batchrecode cimport batch_recode
 from fastlog.native.bytes cimport Reader, Writer, read_i16, read_i32, reader_take, write_bytes, write_i16, write_i32, write_i64, \
     writer_init, writer_used
 from fastlog.native.command cimport TxnCheck, TxnCheckPart, TxnVerdict

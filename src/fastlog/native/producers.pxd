@@ -7,7 +7,8 @@ with its first batch and ends with a marker; where transactions have version 2, 
 The snapshot is Kafka's file format, version 1: it keeps only the last batch of each producer.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
-from fastlog.native.batch cimport BatchInfo, Marker
+from fastlog.native.batch cimport BatchInfo
+from fastlog.native.batchrecords cimport Marker
 from fastlog.native.verify cimport Verification
 
 cdef enum:

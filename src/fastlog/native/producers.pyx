@@ -2,7 +2,8 @@
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memset
-from fastlog.native.batch cimport ATTR_TRANSACTIONAL, BatchInfo, Marker
+from fastlog.native.batch cimport ATTR_TRANSACTIONAL, BatchInfo
+from fastlog.native.batchrecords cimport Marker
 from fastlog.native.bytes cimport get16, get32, get64, put16, put32, put64
 from fastlog.native.crc32c cimport crc32c
 from fastlog.native.verify cimport Verification

@@ -3,31 +3,18 @@
 Source: the protocol guide, "Record Batch"; lengths and deltas are zigzag varints.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 
-
-cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
-    return (<uint64_t> v << 1) ^ <uint64_t> (v >> 63)
+from fastlog.native.zigzag cimport varint_put, varint_size, zigzag
 
 
 cdef inline Py_ssize_t width(int64_t v) noexcept nogil:
-    cdef uint64_t z = zigzag(v)
-    cdef Py_ssize_t n = 1
-    while z >= 0x80:
-        z >>= 7
-        n += 1
-    return n
+    return varint_size(zigzag(v))
 
 
 cdef inline uint8_t *put(uint8_t *at, int64_t v) noexcept nogil:
-    cdef uint64_t z = zigzag(v)
-    while z >= 0x80:
-        at[0] = <uint8_t> (z | 0x80)
-        z >>= 7
-        at += 1
-    at[0] = <uint8_t> z
-    return at + 1
+    return varint_put(at, zigzag(v))
 
 
 cdef inline Py_ssize_t sized(bytes data):

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen, strrchr
-from fastlog.native.arena cimport BLOCK
+from fastlog.native.arena cimport BLOCK, whole_blocks
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.files cimport (
     PATH_MAX_, dir_sync, file_allocate, file_close, file_open, file_read, file_rename, file_room, file_size, file_size_at, file_sync,
@@ -55,10 +55,6 @@ cdef struct Blocks:
     int64_t *at                     # numbers, ascending
     int64_t n
     int64_t cap
-
-
-cdef inline int64_t up(int64_t n) noexcept nogil:
-    return (n + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
 
 
 cdef int blocks_add(Blocks *b, int64_t number) noexcept nogil:
@@ -122,8 +118,8 @@ cdef int unmake(int fd, int64_t size, int64_t bytes, int64_t reserve, int64_t *w
     if buf == NULL:
         return ENOMEM
     err = find_heads(fd, size, buf, &heads)
-    if not err and bytes > up(size):
-        err = file_allocate(fd, up(size), bytes, bytes, reserve, &got)
+    if not err and bytes > whole_blocks(size):
+        err = file_allocate(fd, whole_blocks(size), bytes, bytes, reserve, &got)
     memset(buf, 0, BLOCK)
     i = 0
     if planted & PLANT_RECYCLE_WHOLE:
@@ -134,8 +130,8 @@ cdef int unmake(int fd, int64_t size, int64_t bytes, int64_t reserve, int64_t *w
     if not err:
         err = mark(fd, bytes, buf)
     if not err:
-        err = file_zero(fd, up(size), bytes - BLOCK)        # flushes all of it
-    written[0] = (heads.n + 1) * BLOCK + (bytes - BLOCK - up(size) if bytes - BLOCK > up(size) else 0)
+        err = file_zero(fd, whole_blocks(size), bytes - BLOCK)        # flushes all of it
+    written[0] = (heads.n + 1) * BLOCK + (bytes - BLOCK - whole_blocks(size) if bytes - BLOCK > whole_blocks(size) else 0)
     free(heads.at)
     free(buf)
     return err
@@ -183,7 +179,7 @@ cdef int recycle_put(const char *path, const char *home, int64_t bytes, int64_t 
     cdef int fd
     cdef int err = directory_of(directory, home)
     written[0] = 0
-    bytes = up(bytes)
+    bytes = whole_blocks(bytes)
     if err or bytes > limit:
         return err if err else ENOSPC
     pthread_mutex_lock(&fl_pools)
@@ -231,7 +227,7 @@ cdef bint recycle_take(const char *path, const char *home, int64_t bytes, int *f
     cdef int64_t size = -1
     cdef int err
     cdef int i
-    bytes = up(bytes)
+    bytes = whole_blocks(bytes)
     if directory_of(directory, home):
         return False
     pthread_mutex_lock(&fl_pools)

@@ -2,7 +2,7 @@
 from libc.errno cimport ENOSPC
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from fastlog.native.arena cimport BLOCK
+from fastlog.native.arena cimport BLOCK, whole_blocks
 from fastlog.native.checkpoint cimport checkpoint_drop
 from fastlog.native.files cimport (
     PATH_MAX_, dir_sync, file_allocate, file_close, file_open, file_rename, file_sync, file_unlink, file_zero, path_join, path_of,
@@ -22,10 +22,6 @@ cdef enum:
     ZERO_STEP_MAX = 16777216
     ZERO_PIECE_MAX = 131072         # larger durable writes are as well off on blocks that were never written
     SECOND = 1000000000             # ns
-
-
-cdef inline int64_t up(int64_t n) noexcept nogil:
-    return (n + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
 
 
 cdef int64_t paced(int64_t step, int64_t since_ns, int64_t most) noexcept nogil:
@@ -66,7 +62,7 @@ cdef void allocate_done(Job *job) noexcept nogil:
         log_fail(log, "allocating blocks", j.error)
     elif j.error:                                   # the disk is full
         log.step = STEP_MIN
-        if log.parked == NULL or j.segment != log.active or j.least <= up(log.active.size + log.parked.info.size):
+        if log.parked == NULL or j.segment != log.active or j.least <= whole_blocks(log.active.size + log.parked.info.size):
             parked_fail(log, KAFKA_STORAGE_ERROR)   # the next append tries again; this one tries with less, if it needs less
     elif j.segment == log.active and j.to > log.allocated:
         log.allocated = j.to
@@ -75,10 +71,10 @@ cdef void allocate_done(Job *job) noexcept nogil:
 
 cdef void runway_need(LogState *log, int64_t need) noexcept nogil:
     cdef LogJob *j
-    cdef int64_t limit = up(log.settings.segment_bytes)
+    cdef int64_t limit = whole_blocks(log.settings.segment_bytes)
     cdef int64_t now
-    if limit < up(need):
-        limit = up(need)
+    if limit < whole_blocks(need):
+        limit = whole_blocks(need)
     if log.allocating or log.allocated >= limit:
         return
     j = <LogJob *> calloc(1, sizeof(LogJob))
@@ -93,7 +89,7 @@ cdef void runway_need(LogState *log, int64_t need) noexcept nogil:
     j.segment = log.active
     j.fd = log.active.fd
     j.from_ = log.allocated
-    j.least = up(need)
+    j.least = whole_blocks(need)
     j.to = log.allocated + log.step
     if j.to < j.least:
         j.to = j.least
@@ -134,15 +130,15 @@ cdef void zero_done(Job *job) noexcept nogil:
 
 cdef void zero_ahead(LogState *log) noexcept nogil:
     cdef LogJob *j
-    cdef int64_t at = up(log.active.size)
+    cdef int64_t at = whole_blocks(log.active.size)
     cdef int64_t now
     if log.zero_segment != NULL or log.piece > ZERO_PIECE_MAX or log.runway - at > log.zero_step // 2:
         return
     if log.runway > at:
         at = log.runway
     elif log.written != log.end:
-        at += up(2 * log.piece + 1)     # what is on its way stays clear of the job
-    if log.allocated - at < STEP_MIN and log.allocated < up(log.settings.segment_bytes):
+        at += whole_blocks(2 * log.piece + 1)     # what is on its way stays clear of the job
+    if log.allocated - at < STEP_MIN and log.allocated < whole_blocks(log.settings.segment_bytes):
         runway_need(log, at + log.zero_step)
         return
     if log.allocated <= at:
@@ -173,7 +169,7 @@ cdef void zero_ahead(LogState *log) noexcept nogil:
 cdef void runway_ahead(LogState *log) noexcept nogil:
     cdef int64_t left = log.allocated - log.active.size
     if log.allocated < log.settings.segment_bytes and left < log.step // 2 and not log.allocating:
-        runway_need(log, up(log.active.size) + BLOCK)
+        runway_need(log, whole_blocks(log.active.size) + BLOCK)
     if log.durable_seen:
         zero_ahead(log)
     if log.active.size > log.settings.segment_bytes - 2 * log.step and log.active.size > log.settings.segment_bytes // 2:
@@ -189,7 +185,7 @@ cdef void next_run(Job *job) noexcept nogil:
     if j.error:
         return
     if j.least and j.recycle and recycle_take(path, j.log.path, j.segment_bytes, &j.fd, &j.direct):
-        j.to = up(j.segment_bytes)
+        j.to = whole_blocks(j.segment_bytes)
         j.least = j.to
         j.reused = True
         return
@@ -247,7 +243,7 @@ cdef bint next_segment_ready(LogState *log) noexcept nogil:
     j.job.run = next_run
     j.job.done = next_done
     j.log = log
-    j.to = log.step if log.step < up(log.settings.segment_bytes) else up(log.settings.segment_bytes)
+    j.to = log.step if log.step < whole_blocks(log.settings.segment_bytes) else whole_blocks(log.settings.segment_bytes)
     if log.durable_seen and log.piece <= ZERO_PIECE_MAX:
         j.least = log.zero_step
     j.reserve = log.settings.disk_reserve

@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
 from fastlog.native.aborted cimport aborted_add, aborted_room
 from fastlog.native.arena cimport BLOCK
-from fastlog.native.batch cimport ATTR_CONTROL, BATCH_HEADER, BatchInfo, Marker, PEEK_OK, batch_crc_ok, batch_marker, batch_peek
+from fastlog.native.batch cimport ATTR_CONTROL, BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
+from fastlog.native.batchrecords cimport Marker, batch_marker
 from fastlog.native.bytes cimport get64
 from fastlog.native.files cimport file_read
 from fastlog.native.index cimport index_add

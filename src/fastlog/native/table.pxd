@@ -5,7 +5,7 @@ Python. A Topic is counted, because a request may still hold the rules it was va
 the Table changes with every change, so that a cached look-up can be trusted while it is the same.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
-from fastlog.native.batch cimport BatchRules
+from fastlog.native.batchcheck cimport BatchRules
 from fastlog.native.log cimport Partition
 
 cdef enum:

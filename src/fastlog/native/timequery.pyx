@@ -6,7 +6,8 @@ decompressed; from there the search goes on behind them.
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
-from fastlog.native.batch cimport BATCH_HEADER, BATCH_SCRATCH, BatchInfo, PEEK_OK, batch_find_time, batch_peek
+from fastlog.native.batch cimport BATCH_HEADER, BATCH_SCRATCH, BatchInfo, PEEK_OK, batch_peek
+from fastlog.native.batchrecords cimport batch_find_time
 from fastlog.native.bytes cimport get32, get64
 from fastlog.native.files cimport PATH_MAX_, file_get, path_of
 from fastlog.native.index cimport TIME_ENTRY, Index, index_time

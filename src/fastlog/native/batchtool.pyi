@@ -1,4 +1,4 @@
-# What batch.pyx has for Python. The keyword arguments `rules` are BatchRules' fields of the same names.
+# What batchtool.pyx has for Python. The keyword arguments `rules` are BatchRules' fields of the same names.
 
 from typing import TypedDict, Unpack
 
