@@ -49,6 +49,17 @@ Call = Callable[[Any, str], Any]
         (lambda a, t: a.set_group_offsets("g", {(t, 0): -1}), ValueError, "0 or more"),
         (lambda a, t: a.delete_group_offsets("g", [t]), TypeError, "number of the partition"),
         (lambda a, _: a.group_offsets(LONG), ValueError, "longer than any name"),
+        (lambda a, _: a.transactions("Ongoing"), TypeError, "list of names"),
+        (lambda a, _: a.transactions(["ongoing"]), ValueError, "state 'ongoing': expected one of Empty, Ongoing"),
+        (lambda a, _: a.transactions(producer_ids=5), TypeError, "list of integers"),
+        (lambda a, _: a.transactions(producer_ids=[-1]), ValueError, "producer_id -1"),
+        (lambda a, _: a.transactions(duration_ms=1.5), TypeError, "duration_ms 1.5"),
+        (lambda a, _: a.transaction(""), TypeError, "transactional_id: expected a name"),
+        (lambda a, t: a.producers(t, "0"), TypeError, "number of the partition"),
+        (lambda a, t: a.abort_transaction(t, 0, None, 0), TypeError, "producer_id None"),
+        (lambda a, t: a.abort_transaction(t, 0, 1, 1 << 15), ValueError, "producer_epoch 32768: at most 32767"),
+        (lambda a, t: a.abort_transaction(t, 0, 1, 1, -1), ValueError, "coordinator_epoch -1"),
+        (lambda a, t: a.fence_producers(t), TypeError, "list of names"),
     ],
 )
 def test_of_an_admin(bootstrap: str, fresh_name: str, call: Call, error: type[Exception], says: str) -> None:

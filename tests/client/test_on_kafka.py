@@ -21,6 +21,7 @@ CHOSEN = (
     " or test_a_consumer_reads_on or test_answers_that or (test_partitions_are_handed_over and cooperative)"
     " or (test_a_member_that_was_thrown_out and consumer) or (test_single_records and zstd)"
     " or test_numbers or (test_a_group_waits and names) or test_a_name_that or test_what_came_out"
+    " or test_admin_sees_a_tr or test_admin_aborts or test_admin_fences or test_what_is_not_there"
 )
 
 pytestmark = [pytest.mark.java, pytest.mark.timeout(1500)]

@@ -41,7 +41,14 @@ CONTENTS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
             "fastlog.client.transactions:GroupMetadata",
         ),
     ),
-    "admin": ("The admin", "Looking at a cluster and changing it.", ("fastlog.client.admin:*",)),
+    "admin": (
+        "The admin",
+        "Looking at a cluster and changing it.",
+        (
+            "fastlog.client.admin:*",
+            *(f"fastlog.client.admin_transactions:{name}" for name in ("TransactionalId", "Transaction", "PartitionProducer", "Fenced")),
+        ),
+    ),
     "asyncio": (
         "asyncio",
         "The same for an event loop; [asyncio.md](../asyncio.md) is the introduction.",

@@ -1,4 +1,4 @@
-"""Looks at and changes topics, settings, offsets, groups and records. Blocking calls; every one has a time."""
+"""Looks at and changes topics, settings, offsets, groups, records and transactions. Blocking calls; every one has a time."""
 
 import struct
 from collections.abc import Iterable, Mapping
@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from fastlog.client import checks, config
+from fastlog.client.admin_transactions import Fenced, PartitionProducer, Transaction, TransactionalId, TransactionCalls
 from fastlog.client.cluster import Cluster
 from fastlog.client.errors import error_for
 from fastlog.client.failures import ClientTimeoutError, UnknownGroupError, UnknownTopicError
@@ -102,6 +103,7 @@ class Admin:
         set_ = config.of_admin(bootstrap_servers, settings)
         self.timeout_s = timeout_s = set_["request_timeout_ms"] / 1000 if timeout_s is None else timeout_s
         self._cluster = Cluster(set_["bootstrap_servers"], client_id=set_["client_id"], timeout_s=timeout_s)
+        self._transactions = TransactionCalls(self._cluster, timeout_s)
         self._cluster.connection(-1)
 
     def __enter__(self) -> Self:
@@ -341,6 +343,39 @@ class Admin:
             raise error_for(said["error_code"], f"delete offsets of group {name!r}")
         for topic_said in said["topics"]:
             _check(topic_said["partitions"], f"delete offsets of group {name!r} in {topic_said['name']}")
+
+    # --- transactions
+
+    def transactions(
+        self, states: Iterable[str] = (), producer_ids: Iterable[int] = (), duration_ms: int | None = None
+    ) -> list[TransactionalId]:
+        """All transactional ids, by name; or those in one of `states` ("Ongoing", ...), of one of `producer_ids`, whose transaction began
+        more than `duration_ms` milliseconds ago (KIP-664, KIP-994). UnsupportedVersionError where a broker is older than Kafka 3.0, or than
+        3.8 with `duration_ms`."""
+        return self._transactions.listed(states, producer_ids, duration_ms)
+
+    def transaction(self, transactional_id: str) -> Transaction:
+        """A transactional id and its transaction, the open or the last one (KIP-664). TransactionalIdNotFoundError where nobody used it."""
+        return self._transactions.described(transactional_id)
+
+    def producers(self, topic: str, partition: int) -> list[PartitionProducer]:
+        """The idempotent and transactional producers that a partition's leader knows, by id (KIP-664). UnknownTopicOrPartitionError where
+        there is no such partition."""
+        return self._transactions.producers(topic, partition)
+
+    def abort_transaction(
+        self, topic: str, partition: int, producer_id: int, producer_epoch: int, coordinator_epoch: int | None = None
+    ) -> None:
+        """Ends a hanging transaction in one partition (KIP-664): one of which `producers` shows a `start_offset` while no coordinator has
+        it Ongoing (`transactions`). What names it, `producers` tells. Of a transaction that does not hang, the records in this partition
+        are lost even if it is committed. InvalidProducerEpochError where the partition knows a later epoch of the producer,
+        TransactionCoordinatorFencedError where it knows a later one of the coordinator, UnknownTopicOrPartitionError."""
+        self._transactions.abort(topic, partition, producer_id, producer_epoch, coordinator_epoch)
+
+    def fence_producers(self, transactional_ids: Iterable[str]) -> dict[str, Fenced]:
+        """Shuts out the producers that have these transactional ids, one id after the other, and aborts their open transactions; an id that
+        nobody used is there then. ClientTimeoutError where a transaction that is being ended is not over in time."""
+        return self._transactions.fence(transactional_ids)
 
 
 def _check(results: list[Message], what: str) -> None:

@@ -128,6 +128,11 @@ def checked_id(broker: object) -> int:
     return _whole(broker, "broker", 0, most=(1 << 31) - 1)
 
 
+def checked_number(given: object, what: str, *, bits: int) -> int:
+    """0 or more, as many as a signed integer of so many bits holds. Raises TypeError or ValueError."""
+    return _whole(given, what, 0, most=(1 << (bits - 1)) - 1)
+
+
 def checked_topics(topics: object) -> list[str]:
     """Raises TypeError or ValueError."""
     return checked_names(topics, "topic")

@@ -145,17 +145,26 @@ class Cluster:
             time.sleep(0.1)
 
     def call_by_leader(
-        self, name: str, wanted: Mapping[Any, Message], wrap: Mapping[str, object], what: str, *, timeout_s: float
+        self,
+        name: str,
+        wanted: Mapping[Any, Any],
+        wrap: Mapping[str, object],
+        what: str,
+        *,
+        timeout_s: float,
+        inside: str = "",
+        entries_are: str = "partitions",
     ) -> dict[tuple[str, int], Message]:
         """Asks the leader of each partition; entries that fail for a passing reason are asked for again until the time is over.
 
-        `wanted`: the request's entry of each partition. Returns the response's entries.
+        `wanted`: the request's entry of each partition; `entries_are`: what the request calls them; `wrap`: what is beside the topics;
+        `inside`: the array whose one entry has all that. Returns the response's entries.
         """
         deadline = time.monotonic() + timeout_s
         left, made = dict(wanted), {}
         while left:
             topics = self.metadata({t for t, _ in left})
-            by_node: dict[int, dict[str, list[Message]]] = {}
+            by_node: dict[int, dict[str, list[Any]]] = {}
             error: ClientError | None = None
             for (topic, number), entry in left.items():
                 found = topics.get(topic)
@@ -169,17 +178,18 @@ class Cluster:
                 else:
                     by_node.setdefault(found.leaders[number], {}).setdefault(topic, []).append(entry)
             for node, parts in by_node.items():
-                request = {**wrap, "topics": [{"name": t, "partitions": entries} for t, entries in parts.items()]}
+                body: Message = {**wrap, "topics": [{"name": t, entries_are: entries} for t, entries in parts.items()]}
+                request = {inside: [body]} if inside else body
                 try:
                     said = self.call(name, request, node=node, timeout_s=max(1.0, deadline - time.monotonic()))
                 except UnreachableError as failed:
                     error = failed
                     continue
-                for topic_said in said["topics"]:
+                for topic_said in [t for one in (said[inside] if inside else [said]) for t in one["topics"]]:
                     for part in topic_said["partitions"]:
                         at = (topic_said["name"], part["partition_index"])
                         if part["error_code"]:
-                            failure = error_for(part["error_code"], f"{what} {at[0]} [{at[1]}]")
+                            failure = error_for(part["error_code"], f"{what} {at[0]} [{at[1]}]", part.get("error_message"))
                             if not failure.retriable:
                                 raise failure
                             error = failure

@@ -23,7 +23,7 @@ def _awaited(method: Callable[Concatenate[Admin, P], R]) -> Callable[Concatenate
 
 
 class AsyncAdmin:
-    """Looks at and changes topics, settings, offsets, groups and records. The first call connects. Settings as of `Admin`:
+    """Looks at and changes topics, settings, offsets, groups, records and transactions. The first call connects. Settings as of `Admin`:
 
         async with AsyncAdmin("127.0.0.1:9092") as admin:
             await admin.create_topic("orders", 8)
@@ -77,3 +77,8 @@ class AsyncAdmin:
     set_group_offsets = _awaited(Admin.set_group_offsets)
     delete_group = _awaited(Admin.delete_group)
     delete_group_offsets = _awaited(Admin.delete_group_offsets)
+    transactions = _awaited(Admin.transactions)
+    transaction = _awaited(Admin.transaction)
+    producers = _awaited(Admin.producers)
+    abort_transaction = _awaited(Admin.abort_transaction)
+    fence_producers = _awaited(Admin.fence_producers)
