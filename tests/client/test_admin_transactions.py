@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastlog.client import Admin, AsyncAdmin, Consumer, Producer, TopicPartition, errors
+from tests.support.relay import Relay, caps_of_level
 
 HOUR_MS = 3_600_000
 Eventually = Callable[[Callable[[], bool], float], None]
@@ -93,6 +94,14 @@ def test_what_is_not_there(admin: Admin, topic: str) -> None:
             admin.producers(*wrong)
         with pytest.raises(errors.UnknownTopicOrPartitionError):
             admin.abort_transaction(*wrong, 5, 0)
+
+
+def test_a_broker_that_is_older(producer: Producer, bootstrap: str, topic: str) -> None:
+    """It would leave out the duration, and list all."""
+    with Relay(bootstrap, caps_of_level(99) | {66: 0}).running() as relay, Admin(relay.bootstrap) as admin:
+        assert topic in {t.id for t in admin.transactions(["Ongoing"])}
+        with pytest.raises(errors.UnsupportedVersionError, match="duration_ms"):
+            admin.transactions(duration_ms=0)
 
 
 def test_admin_sees_transactions_in_a_loop(producer: Producer, bootstrap: str, topic: str) -> None:
