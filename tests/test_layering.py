@@ -86,6 +86,7 @@ LAYERS = {
         "vouch",
         "write",
         "flushgroup",
+        "loadline",
         "accept",
         "relics",
         "recycle",

@@ -13,6 +13,7 @@ from fastlog.native.files cimport (
 )
 from fastlog.native.flaws cimport flaws_device, flaws_of
 from fastlog.native.index cimport index_seal
+from fastlog.native.loadline cimport loadline_leave, loadline_of
 from fastlog.native.log cimport (
     CTL_CLOSE, CTL_COMPACTABLE, CTL_DELETE, CTL_DELETE_RECORDS, CTL_FAIL, CTL_FLUSH, CTL_LEADER_EPOCH, CTL_PRODUCERS, CTL_ROLL,
     CTL_SETTINGS, CTL_SWAP, Append, Log, LogCtl, LogOpen, LogSettings, Partition, position_set,
@@ -141,6 +142,7 @@ cdef LogState *adopt(StoreState *s, LogOpen *o, Recovery *r) noexcept nogil:
     log.active = seg
     log.write_segment = seg
     log.device = flaws_device(seg.fd)
+    log.loadline = loadline_of(s, log.device)
     log.flaws = flaws_of(log.device)
     log.producers = r.producers
     s.producers_n += log.producers.count
@@ -267,6 +269,7 @@ cdef void begin_closing(LogState *log, int kind) noexcept nogil:
     leave_starved(log)
     parked_fail(log, UNKNOWN_TOPIC_OR_PARTITION)
     reads_fail(log, UNKNOWN_TOPIC_OR_PARTITION)
+    loadline_leave(log.loadline, log)
     timequeries_fail(log, UNKNOWN_TOPIC_OR_PARTITION)
     if kind == CTL_DELETE:
         if not log.part.at.offline:

@@ -19,7 +19,8 @@ cdef class LocalLog:
     cdef readonly dict settings
     # Raises ValueError when it is closed.
     cdef Partition *open_part(self) except NULL
-    cdef Waiting *read_of(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only) except NULL
+    cdef Waiting *read_of(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only,
+                          bint wait=*) except NULL
     cdef tuple read_both(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only)
 
 

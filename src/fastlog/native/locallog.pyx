@@ -131,10 +131,18 @@ cdef class Pending:
 
 
 cdef class Pinned:
-    """Bytes of a log held in place."""
+    """Bytes of a log held in place, once the read is `done`."""
 
     cdef Waiting *w
     cdef Drive owner
+
+    @property
+    def done(self):
+        return self.w.finished
+
+    @property
+    def error(self):
+        return self.w.read.error
 
     @property
     def data(self):
@@ -227,7 +235,8 @@ cdef class LocalLog:
         """0, or the guard with which the producer may begin a transaction."""
         return log_ask(self.owner.store, self.open_part(), producer_id, epoch, sequence, bumps)
 
-    cdef Waiting *read_of(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only) except NULL:
+    cdef Waiting *read_of(self, int64_t offset, int32_t max_bytes, bint to_log_end, bint whole_first, bint committed_only,
+                          bint wait=True) except NULL:
         cdef Waiting *w
         cdef Partition *part = self.open_part()
         w = <Waiting *> calloc(1, sizeof(Waiting))
@@ -241,7 +250,8 @@ cdef class LocalLog:
         w.read.committed_only = committed_only
         w.read.done = read_finished
         log_read(self.owner.store, &w.read)
-        self.owner.until(&w.finished)
+        if wait:
+            self.owner.until(&w.finished)
         return w
 
     def read(self, int64_t offset, int32_t max_bytes=1 << 20, *, bint to_log_end=False, bint whole_first=True):
@@ -260,11 +270,11 @@ cdef class LocalLog:
         free(w)
         return result, aborted
 
-    def pin(self, int64_t offset, int32_t max_bytes=1 << 20):
-        """Reads and keeps the bytes in place: a Pinned."""
+    def pin(self, int64_t offset, int32_t max_bytes=1 << 20, *, bint wait=True):
+        """Reads and keeps the bytes in place: a Pinned. wait: until it is done; otherwise that is for who drives the loop."""
         cdef Pinned p = Pinned.__new__(Pinned)
         p.owner = self.owner
-        p.w = self.read_of(offset, max_bytes, False, True, False)
+        p.w = self.read_of(offset, max_bytes, False, True, False, wait)
         return p
 
     def watch(self, int64_t past, *, bint committed=False):

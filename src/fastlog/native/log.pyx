@@ -8,6 +8,7 @@ from fastlog.native.checkpoint cimport checkpoint_owed, checkpoint_step, checkpo
 from fastlog.native.control cimport control_open, control_start, control_step, log_free
 from fastlog.native.flaws cimport flaws_count, flaws_listen, flaws_unlisten
 from fastlog.native.flushgroup cimport flushgroups_free, flushgroups_step
+from fastlog.native.loadline cimport loadlines_free
 from fastlog.native.producers cimport producers_expire, producers_in_txn
 from fastlog.native.promise cimport promise_doubt
 from fastlog.native.read cimport loads_free, read_release, read_start, reads_retry, reads_unstarve
@@ -124,6 +125,7 @@ cdef int store_open(Store **out, const StoreConfig *config, char *why, size_t wh
 cdef void release(StoreState *s, bint leave) noexcept nogil:
     flaws_unlisten(s.config.ring)
     flushgroups_free(s)
+    loadlines_free(s)
     loads_free(s)
     writes_free(s)
     slab_free(&s.pins, &s.pins_n)

@@ -10,16 +10,17 @@ from fastlog.native.arena cimport (
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
 from fastlog.native.index cimport Index, index_bound, index_position
+from fastlog.native.loadline cimport ECANCELED, LOADING_PIECE, loadline_put
 from fastlog.native.log cimport Partition, Pin, Read
-from fastlog.native.ring cimport Op, iovec, ring_readv
+from fastlog.native.ring cimport iovec
 from fastlog.native.segment cimport (
     segment_aborted_index, segment_failed, segment_index, segment_of, segment_ready, segment_unuse, segment_use,
 )
 from fastlog.native.slab cimport slab_get, slab_put
 from fastlog.native.vouch cimport vouch, vouch_deny, vouch_for_one, vouch_forget
 from fastlog.native.store cimport (
-    KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence, StoreState,
-    UNKNOWN_TOPIC_OR_PARTITION, log_ready,
+    KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, Loading, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence,
+    StoreState, UNKNOWN_TOPIC_OR_PARTITION, log_ready,
 )
 
 cdef extern from *:
@@ -38,25 +39,36 @@ cdef enum:
 
 
 cdef void starve(LogState *log) noexcept nogil:
-    if not log.reads_starved:
-        log.reads_starved = True
-        log.starved_next = log.store.starved
-        log.store.starved = log
+    cdef StoreState *s = log.store
+    if log.reads_starved:
+        return
+    log.reads_starved = True
+    log.starved_next = NULL
+    if s.starved != NULL:
+        s.starved_last.starved_next = log
+    else:
+        s.starved = log
+    s.starved_last = log
 
 
 cdef void leave_starved(LogState *log) noexcept nogil:
     cdef LogState **at = &log.store.starved
+    cdef LogState *before = NULL
     if not log.reads_starved:
         return
     while at[0] != log:
+        before = at[0]
         at = &at[0].starved_next
     at[0] = log.starved_next
+    if log.store.starved_last == log:
+        log.store.starved_last = before
     log.reads_starved = False
 
 
 cdef void reads_unstarve(StoreState *s) noexcept nogil:
     cdef LogState *log = s.starved
     s.starved = NULL
+    s.starved_last = NULL
     while log != NULL:
         log.reads_starved = False
         log.reads_due = True
@@ -85,16 +97,16 @@ cdef void loads_free(StoreState *s) noexcept nogil:
         free(job)
 
 
-cdef void load_done(Op *op) noexcept nogil:
-    cdef Load *job = <Load *> op
+cdef void load_done(Loading *piece, int32_t res) noexcept nogil:
+    cdef Load *job = <Load *> piece
     cdef Segment *seg = job.segment
     cdef LogState *log = seg.log
     cdef StoreState *s = log.store
     cdef Chunk *c
-    cdef int64_t got = op.res if op.res > 0 else 0
+    cdef int64_t got = res if res > 0 else 0
     cdef int64_t want
     cdef int32_t i
-    for i in range(job.n):
+    for i in range(piece.n):
         c = job.chunks[i]
         c.busy = 0
         want = job.valid - c.window
@@ -114,9 +126,10 @@ cdef void load_done(Op *op) noexcept nogil:
                 arena_drop(s.arena, c)
         arena_settle(s.arena, c)
         got -= <int64_t> job.iov[i].iov_len
-    s.stats.reads_disk += 1
-    if op.res > 0:
-        s.stats.read_bytes_disk += <uint64_t> op.res
+    if res != -ECANCELED:
+        s.stats.reads_disk += 1
+    if res > 0:
+        s.stats.read_bytes_disk += <uint64_t> res
     job.next = s.loads_free
     s.loads_free = job
     log.loads -= 1
@@ -135,11 +148,13 @@ cdef bint covers(const Chunk *c, int64_t from_, int64_t to) noexcept nogil:
 
 
 cdef bint load(LogState *log, Segment *seg, int64_t from_, int64_t to) noexcept nogil:
-    """Starts reading what of file positions [from_, to) is neither in memory nor on its way. False: no chunk or Load was left."""
+    """Has read what of file positions [from_, to) is neither in memory nor on its way. False: no chunk or Load was left."""
     cdef StoreState *s = log.store
     cdef int64_t window = from_ & ~(<int64_t> CHUNK - 1)
     cdef int64_t valid = log.written - seg.start        # what is not written is in memory
     cdef Load *job = NULL
+    cdef Loading *chain = NULL
+    cdef Loading *last = NULL
     cdef Chunk *c
     cdef bint whole
     cdef bint enough = True
@@ -154,9 +169,7 @@ cdef bint load(LogState *log, Segment *seg, int64_t from_, int64_t to) noexcept 
             c = NULL
         whole = c == NULL
         if c != NULL and (c.busy or c.start == 0):
-            if job != NULL:
-                submit(log, job)
-                job = NULL
+            job = NULL
             window += CHUNK
             continue
         if job == NULL:
@@ -164,11 +177,7 @@ cdef bint load(LogState *log, Segment *seg, int64_t from_, int64_t to) noexcept 
             if job == NULL:
                 enough = False
                 break
-            job.n = 0
-            job.segment = seg
-            job.from_ = window
-            job.length = 0
-            job.valid = valid
+            begin(log, seg, job, window, valid)
         if whole:
             c = arena_take(s.arena, CHUNK_COLD, &seg.chunks, window)
             if c == NULL:
@@ -176,32 +185,45 @@ cdef bint load(LogState *log, Segment *seg, int64_t from_, int64_t to) noexcept 
                 break
         else:
             arena_hold(s.arena, c)
+        if job.piece.n == 0:
+            segment_use(seg)
+            log.loads += 1
+            if last == NULL:
+                chain = &job.piece
+            else:
+                last.following = &job.piece
+            last = &job.piece
         c.busy = 1
-        job.chunks[job.n] = c
-        job.iov[job.n].iov_base = c.data
-        job.iov[job.n].iov_len = CHUNK if whole else c.start
-        job.length += CHUNK if whole else c.start
-        job.n += 1
-        if job.n == LOAD_CHUNKS or not whole:
-            submit(log, job)
+        job.chunks[last.n] = c
+        job.iov[last.n].iov_base = c.data
+        job.iov[last.n].iov_len = CHUNK if whole else c.start
+        last.length += CHUNK if whole else c.start
+        last.n += 1
+        if last.n == LOAD_CHUNKS or not whole:
             job = NULL
         window += CHUNK
-    if job != NULL:
-        submit(log, job)
+    if job != NULL and job.piece.n == 0:
+        job.next = s.loads_free
+        s.loads_free = job
+    if chain != NULL:
+        loadline_put(log.loadline, chain)
     if not enough:
         starve(log)
     return enough
 
 
-cdef void submit(LogState *log, Load *job) noexcept nogil:
-    if job.n == 0:
-        job.next = log.store.loads_free
-        log.store.loads_free = job
-        return
-    job.op.done = load_done
-    segment_use(job.segment)
-    log.loads += 1
-    ring_readv(log.store.config.ring, &job.op, job.segment.fd, job.iov, job.n, job.from_)
+cdef void begin(LogState *log, Segment *seg, Load *job, int64_t at, int64_t valid) noexcept nogil:
+    cdef Loading *piece = &job.piece
+    job.segment = seg
+    job.valid = valid
+    piece.owner = log
+    piece.ended = load_done
+    piece.iov = job.iov
+    piece.from_ = at
+    piece.length = 0
+    piece.fd = seg.fd
+    piece.n = 0
+    piece.following = NULL
 
 
 cdef bint peek(LogState *log, Segment *seg, int64_t at, uint8_t *out) noexcept nogil:
@@ -317,7 +339,7 @@ cdef int64_t present(LogState *log, Segment *seg, int64_t from_, int64_t to, bin
 
 
 cdef struct Big:                    # one batch that chunks for cold reads can't hold, read into memory of its own
-    Op op                           # first
+    Loading piece                   # first: what is read of it next
     LogState *log
     Segment *segment
     Read *r
@@ -331,27 +353,39 @@ cdef struct Big:                    # one batch that chunks for cold reads can't
 
 
 cdef void big_submit(Big *b) noexcept nogil:
+    cdef Loading *piece = &b.piece
+    piece.length = b.length - b.got
+    if piece.length > LOADING_PIECE:
+        piece.length = LOADING_PIECE
     b.iov.iov_base = b.buf + b.got
-    b.iov.iov_len = <size_t> (b.length - b.got)
-    ring_readv(b.log.store.config.ring, &b.op, b.segment.fd, &b.iov, 1, b.from_ + b.got)
+    b.iov.iov_len = <size_t> piece.length
+    piece.owner = b.log
+    piece.ended = big_done
+    piece.iov = &b.iov
+    piece.from_ = b.from_ + b.got
+    piece.fd = b.segment.fd
+    piece.n = 1
+    piece.following = NULL
+    loadline_put(b.log.loadline, piece)
 
 
-cdef void big_done(Op *op) noexcept nogil:
-    cdef Big *b = <Big *> op
+cdef void big_done(Loading *piece, int32_t res) noexcept nogil:
+    cdef Big *b = <Big *> piece
     cdef LogState *log = b.log
     cdef StoreState *s = log.store
     cdef Read *r = b.r
     cdef Pin *p
     cdef int64_t more
-    if op.res > 0:
-        more = op.res & ~(<int64_t> BLOCK - 1)
-        if b.got + op.res < b.skip + b.size and more:
+    if res != -ECANCELED:
+        s.stats.reads_disk += 1
+    if res > 0:
+        s.stats.read_bytes_disk += <uint64_t> res
+        more = res & ~(<int64_t> BLOCK - 1)
+        if b.got + res < b.skip + b.size and more and not log.closing:
             b.got += more
             big_submit(b)
             return
-        b.got += op.res
-        s.stats.read_bytes_disk += <uint64_t> b.got
-    s.stats.reads_disk += 1
+        b.got += res
     s.big = False
     s.arena.released += 1
     log.loads -= 1
@@ -368,7 +402,7 @@ cdef void big_done(Op *op) noexcept nogil:
         p = <Pin *> slab_get(&s.pins, &s.pins_n, sizeof(Pin))
     if p == NULL:
         free(b.buf)
-        r.error = KAFKA_STORAGE_ERROR
+        r.error = UNKNOWN_TOPIC_OR_PARTITION if log.closing else KAFKA_STORAGE_ERROR
     else:
         p.base = b.buf + b.skip
         p.length = b.size
@@ -405,7 +439,6 @@ cdef int read_big(LogState *log, Read *r, Segment *seg, int64_t at, int64_t size
     b.from_ = at - skip
     b.skip = <uint32_t> skip
     b.size = <uint32_t> size
-    b.op.done = big_done
     s.big = True
     log.loads += 1
     segment_use(seg)

@@ -49,8 +49,9 @@ cdef enum:
     WRITE_BYTES_MAX = 2097152       # of one write
     WRITE_IOVECS = 36               # chunks of such a write, and a bounce block
     WRITES_MAX = 256                # under way in a store
-    LOADS_MAX = 64                  # reads under way in a store
-    LOAD_CHUNKS = 16                # of one read: 1 MiB
+    LOADS_MAX = 128                 # reads under way, or in line, in a store
+    LOADLINES = 16                  # devices that a store tells apart; see loadline
+    LOAD_CHUNKS = 8                 # of one read: 512 KiB
     INDEX_ENTRIES_MAX = 2048        # of an active segment that are in memory only
     RECENT = 16                     # newest batches whose positions a log remembers
     SEQUENTIAL = 4                  # cold readers that a log tells apart
@@ -196,7 +197,7 @@ cdef struct LogState:
     Read *reads                     # waiting for a load, an opening or a chunk
     bint reads_due
     bint reads_failed               # a load failed: reads that wait for it get an error
-    bint reads_starved              # in the store's line for chunks and loads
+    bint reads_starved              # in the store's line for chunks and loads, first come first served
     int64_t damage_said             # log position of the damage that was named last; -1: none
     LogState *starved_next
     TimeQuery *queries              # waiting for an opening or a look-up
@@ -209,7 +210,8 @@ cdef struct LogState:
     uint32_t sequence_next
     # life
     int32_t jobs                    # out
-    int32_t loads                   # under way
+    int32_t loads                   # under way, or in line
+    LoadLine *loadline              # of its device
     int16_t closing                 # 0, or why: LogCtlKind + 1
     bint ready
     bint firing
@@ -237,16 +239,34 @@ cdef struct Write:                  # a write, or a flush, under way
     iovec iov[36]
     iovec rest[36]                  # of a short write
 
-cdef struct Load:                   # a read into chunks under way
-    Op op                           # first
-    Segment *segment
+cdef struct Loading:                # one disk read of a chain; see loadline
+    Op op                           # first: an Op * is a Loading *
+    LoadLine *line
+    const void *owner               # who may have it left out: the log
+    void (*ended)(Loading *piece, int32_t res) noexcept nogil
+    iovec *iov
     int64_t from_                   # file position
-    int64_t length
-    int64_t valid                   # file position where the segment's bytes ended when it began
-    int32_t n
-    Load *next
-    Chunk *chunks[16]
-    iovec iov[16]
+    int64_t length                  # bytes, over all of iov
+    int fd
+    int32_t n                       # of iov
+    Loading *following              # of its chain
+    Loading *next                   # of the first piece: the next chain in line, and
+    Loading *last                   # the chain's last piece
+
+cdef struct LoadLine:               # one device
+    StoreState *store               # NULL: not in use
+    uint64_t device
+    int64_t under_way               # bytes of pieces that were begun
+    Loading *first                  # of chains: their first pieces that were not
+    Loading *last
+
+cdef struct Load:                   # a read into chunks
+    Loading piece                   # first: a Loading * is a Load *
+    Segment *segment
+    int64_t valid                   # file position where the segment's bytes ended when it was asked for
+    Load *next                      # of those that are free
+    Chunk *chunks[8]
+    iovec iov[8]
 
 cdef struct FlushGroup:             # one device; see flushgroup
     Op op                           # first: an Op * is a FlushGroup *
@@ -321,7 +341,9 @@ cdef struct StoreState:
     void *pins
     int32_t pins_n
     int32_t opens                   # log_open jobs out
+    LoadLine lines[16]
     LogState *starved               # logs whose reads wait for a chunk or a Load
+    LogState *starved_last
     uint64_t producers_max
     uint64_t producers_n
     int64_t expire_after            # ns: producers are looked through then

@@ -129,6 +129,16 @@ cdef class Tape:
         """Operations under way."""
         return len(self.waiting) + len(self.ends)
 
+    @property
+    def reads(self):
+        """Reads under way, in the order they were begun: (inode, place in the file, bytes) of each."""
+        found = []
+        for _, address, inode, _ in self.waiting:
+            op = <Op *> <size_t> address
+            if op.kind == OP_READ:
+                found.append((inode, op.offset, sum_of(<const iovec *> op.buf, <int> op.length)))
+        return found
+
     def kill(self, land):
         """The process dies: of each write under way, what `land(bytes)` says, a list of (at, bytes), still reaches its file."""
         for number, address, inode, data in self.waiting:
