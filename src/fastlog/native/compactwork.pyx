@@ -1,11 +1,10 @@
 """See compactwork.pxd."""
+from fastlog.native.files cimport file_memory
 from fastlog.native.store cimport clock_ns
 
 cdef extern from *:
     """
-    #include <stdlib.h>
     #include <time.h>
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
     static void fl_sleep_ns(int64_t ns)
     {
         struct timespec t = {ns / 1000000000, ns % 1000000000};
@@ -14,7 +13,6 @@ cdef extern from *:
     static inline int fl_load(const int *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
     static inline void fl_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
     """
-    void *fl_aligned(size_t n) nogil
     void fl_sleep_ns(int64_t ns) nogil
     int fl_load(const int *p) nogil
     void fl_store(int *p, int v) nogil
@@ -24,7 +22,7 @@ cdef enum:
 
 
 cdef uint8_t *piece_room(int64_t bytes) noexcept nogil:
-    return <uint8_t *> fl_aligned(<size_t> bytes)
+    return <uint8_t *> file_memory(<size_t> bytes)
 
 
 cdef int work_spend(Work *w, int64_t n) noexcept nogil:

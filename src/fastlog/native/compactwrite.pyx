@@ -5,7 +5,9 @@ from libc.string cimport memcpy, memset
 from fastlog.native.aborted cimport ABORTED_ENTRY, aborted_encode
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.compactwork cimport PIECE, Output, piece_room, work_spend
-from fastlog.native.files cimport PATH_MAX_, file_close, file_open, file_put_at, file_trim, file_unlink, file_write, path_of
+from fastlog.native.files cimport (
+    PATH_MAX_, file_close, file_open, file_put_at, file_trim, file_unlink, file_write, files_drop_indexes, path_of,
+)
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, index_add, index_encode_offsets, index_encode_times, index_free, index_init, index_seal,
 )
@@ -116,9 +118,4 @@ cdef void output_drop(Work *w, int64_t base_offset) noexcept nogil:
     w.output.fd = -1
     path_of(path, w.path, base_offset, ".log.cleaned")
     file_unlink(path)
-    path_of(path, w.path, base_offset, ".index.cleaned")
-    file_unlink(path)
-    path_of(path, w.path, base_offset, ".timeindex.cleaned")
-    file_unlink(path)
-    path_of(path, w.path, base_offset, ".txnindex.cleaned")
-    file_unlink(path)
+    files_drop_indexes(w.path, base_offset, ".cleaned")

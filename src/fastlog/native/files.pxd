@@ -25,6 +25,13 @@ cdef struct FileCalls:              # the system calls below this room, each as 
     int (*mkdir)(const char *path, int mode) noexcept nogil
     int (*rmdir)(const char *path) noexcept nogil
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    static inline void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
+    """
+    void *file_memory "fl_aligned"(size_t n) noexcept nogil     # for O_DIRECT: aligned to 4096 bytes; free() it. NULL: there is none
+
 # The seam to the kernel: tests record calls here, and have them fail. Set before any file is opened; the kernel's until then.
 cdef FileCalls file_calls
 cdef void file_calls_reset() noexcept nogil
@@ -69,6 +76,8 @@ cdef int file_put_at(const char *path, const void *data, size_t n, int64_t at) n
 cdef int file_get(const char *path, size_t limit, uint8_t **data, size_t *n) noexcept nogil
 cdef int file_rename(const char *old, const char *new) noexcept nogil
 cdef int file_unlink(const char *path) noexcept nogil   # a file that is not there is no error
+# Removes a segment's index files, as far as that works; those that end in `ending` ("": the ones in use).
+cdef void files_drop_indexes(const char *dir, int64_t base_offset, const char *ending) noexcept nogil
 # Removes a directory and the files in it.
 cdef int dir_remove(const char *path) noexcept nogil
 cdef int dir_make(const char *path) noexcept nogil      # durably

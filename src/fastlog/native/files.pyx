@@ -333,6 +333,20 @@ cdef int file_unlink(const char *path) noexcept nogil:
     return 0 if file_calls.unlink(path) == 0 or errno == ENOENT else errno
 
 
+cdef void files_drop_indexes(const char *dir, int64_t base_offset, const char *ending) noexcept nogil:
+    cdef char suffix[NAME_MAX_]
+    cdef char path[PATH_MAX_]
+    cdef const char *kinds[3]
+    cdef int i
+    kinds[0] = ".index"
+    kinds[1] = ".timeindex"
+    kinds[2] = ".txnindex"
+    for i in range(3):
+        snprintf(suffix, NAME_MAX_, "%s%s", kinds[i], ending)
+        if path_of(path, dir, base_offset, suffix) == 0:
+            file_unlink(path)
+
+
 cdef int dir_remove(const char *path) noexcept nogil:
     cdef char inside[PATH_MAX_]
     cdef DIR *d = opendir(path)

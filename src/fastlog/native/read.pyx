@@ -9,6 +9,7 @@ from fastlog.native.arena cimport (
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
+from fastlog.native.files cimport file_memory
 from fastlog.native.index cimport Index, index_bound, index_position
 from fastlog.native.loadline cimport ECANCELED, LOADING_PIECE, loadline_put
 from fastlog.native.log cimport Partition, Pin, Read
@@ -22,13 +23,6 @@ from fastlog.native.store cimport (
     KAFKA_STORAGE_ERROR, LOADS_MAX, LOAD_CHUNKS, Load, Loading, LogState, OFFSET_OUT_OF_RANGE, RECENT, SEQUENTIAL, Segment, Sequence,
     StoreState, UNKNOWN_TOPIC_OR_PARTITION, log_ready,
 )
-
-cdef extern from *:
-    """
-    #include <stdlib.h>
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
-    """
-    void *fl_aligned(size_t n) nogil
 
 cdef enum:
     DONE = 0
@@ -428,7 +422,7 @@ cdef int read_big(LogState *log, Read *r, Segment *seg, int64_t at, int64_t size
     b = <Big *> calloc(1, sizeof(Big))
     if b != NULL:
         b.length = (skip + size + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
-        b.buf = <uint8_t *> fl_aligned(<size_t> b.length)
+        b.buf = <uint8_t *> file_memory(<size_t> b.length)
     if b == NULL or b.buf == NULL:
         free(b)
         r.error = KAFKA_STORAGE_ERROR

@@ -7,8 +7,8 @@ from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.directory cimport Listing, directory_add, directory_has_snapshot
 from fastlog.native.files cimport (
-    PATH_MAX_, SNAPSHOT_MAX, dir_sync, file_close, file_cut, file_get, file_open, file_read, file_rename, file_size, file_size_at,
-    file_sync, file_trim, file_unlink, path_join, path_of,
+    PATH_MAX_, SNAPSHOT_MAX, dir_sync, file_close, file_cut, file_get, file_memory, file_open, file_read, file_rename, file_size,
+    file_size_at, file_sync, file_trim, file_unlink, files_drop_indexes, path_join, path_of,
 )
 from fastlog.native.index cimport Index, index_cut, index_free, index_init, index_seal
 from fastlog.native.plant cimport PLANT_TRUST_INDEX, planted
@@ -22,13 +22,6 @@ from fastlog.native.recovery cimport Recovery
 from fastlog.native.recycle cimport recycle_marked
 from fastlog.native.relics cimport relic_apply, relic_has
 from fastlog.native.scan cimport Scan, scan_run, scan_zeroes
-
-cdef extern from *:
-    """
-    #include <stdlib.h>
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
-    """
-    void *fl_aligned(size_t n) nogil
 
 cdef int64_t OFFSETS_END = 0x7FFFFFFFFFFFFFFF
 
@@ -139,7 +132,7 @@ cdef int next_continues(Recovery *r, const char *path, int64_t offset) noexcept 
     fd = file_open(path, False, False, &direct)
     if fd < 0:
         return recover_failed(r, "cannot open the next segment", -fd)
-    buf = <uint8_t *> fl_aligned(BLOCK)
+    buf = <uint8_t *> file_memory(BLOCK)
     n = file_read(fd, buf, BLOCK, 0) if buf != NULL else -ENOMEM
     file_close(fd)
     i = n >= BATCH_HEADER and batch_peek(buf, BATCH_HEADER, &info) == PEEK_OK and info.base_offset == offset
@@ -176,12 +169,7 @@ cdef int remove_segment(Recovery *r, int64_t base) noexcept nogil:
     if count_lost(r, path, 0) < 0:
         return -1
     file_unlink(path)
-    path_of(path, r.path, base, ".index")
-    file_unlink(path)
-    path_of(path, r.path, base, ".timeindex")
-    file_unlink(path)
-    path_of(path, r.path, base, ".txnindex")
-    file_unlink(path)
+    files_drop_indexes(r.path, base, "")
     return 0
 
 

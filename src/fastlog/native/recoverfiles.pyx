@@ -8,7 +8,8 @@ from fastlog.native.aborted cimport Aborted, aborted_decode, aborted_forget, abo
 from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.files cimport (
-    PATH_MAX_, SNAPSHOT_MAX, file_close, file_get, file_open, file_put, file_put_at, file_read, file_size, file_size_at, path_of,
+    PATH_MAX_, SNAPSHOT_MAX, file_close, file_get, file_memory, file_open, file_put, file_put_at, file_read, file_size, file_size_at,
+    path_of,
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_decode, index_encode_offsets, index_encode_times, index_forget, index_free,
@@ -18,13 +19,6 @@ from fastlog.native.recovery cimport Recovery
 from fastlog.native.scan cimport Scan, scan_run
 from fastlog.native.segment cimport segment_put_aborted
 from fastlog.native.store cimport INDEX_ENTRIES_MAX
-
-cdef extern from *:
-    """
-    #include <stdlib.h>
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
-    """
-    void *fl_aligned(size_t n) nogil
 
 cdef enum:
     STORAGE = 56                    # KAFKA_STORAGE_ERROR
@@ -77,7 +71,7 @@ cdef int recover_walk_on(Recovery *r, int64_t size, Scan *s) noexcept nogil:
 
 
 cdef int recover_first_timestamp(Recovery *r, int fd) noexcept nogil:
-    cdef uint8_t *buf = <uint8_t *> fl_aligned(BLOCK)
+    cdef uint8_t *buf = <uint8_t *> file_memory(BLOCK)
     cdef BatchInfo info
     cdef int64_t n
     if buf == NULL:
@@ -97,7 +91,7 @@ cdef int recover_partial(Recovery *r) noexcept nogil:
     cdef int64_t n
     if at == size:
         return 0
-    buf = <uint8_t *> fl_aligned(BLOCK)
+    buf = <uint8_t *> file_memory(BLOCK)
     r.partial = <uint8_t *> malloc(<size_t> (size - at))
     if buf == NULL or r.partial == NULL:
         free(buf)

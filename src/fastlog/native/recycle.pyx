@@ -7,8 +7,8 @@ from libc.string cimport memcmp, memcpy, memset, strlen, strrchr
 from fastlog.native.arena cimport BLOCK, whole_blocks
 from fastlog.native.batch cimport BATCH_HEADER, BatchInfo, PEEK_OK, batch_peek
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_sync, file_allocate, file_close, file_open, file_read, file_rename, file_room, file_size, file_size_at, file_sync,
-    file_trim, file_unlink, file_write, file_zero,
+    PATH_MAX_, dir_sync, file_allocate, file_close, file_memory, file_open, file_read, file_rename, file_room, file_size, file_size_at,
+    file_sync, file_trim, file_unlink, file_write, file_zero,
 )
 from fastlog.native.plant cimport PLANT_RECYCLE_WHOLE, planted
 from fastlog.native.threads cimport pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock
@@ -18,10 +18,8 @@ cdef extern from *:
     #include <fcntl.h>
     #include <pthread.h>
     #include <signal.h>
-    #include <stdlib.h>
     #include <sys/stat.h>
     static pthread_mutex_t fl_pools = PTHREAD_MUTEX_INITIALIZER;
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
     /* Whether no other descriptor, mapping or name leads to an open file: a write lease is given only then (fcntl(2), F_SETLEASE). */
     static int fl_alone(int fd)
     {
@@ -37,7 +35,6 @@ cdef extern from *:
     }
     """
     pthread_mutex_t fl_pools                    # of all pools of the process: they are looked at seldom
-    void *fl_aligned(size_t n) nogil
     bint fl_alone(int fd) nogil
 
 cdef enum:
@@ -109,7 +106,7 @@ cdef int mark(int fd, int64_t end, uint8_t *buf) noexcept nogil:
 
 cdef int unmake(int fd, int64_t size, int64_t bytes, int64_t reserve, int64_t *written) noexcept nogil:
     """Has a segment's file be blocks for `bytes`, all written before, that hold no batch, durably."""
-    cdef uint8_t *buf = <uint8_t *> fl_aligned(NEAR)
+    cdef uint8_t *buf = <uint8_t *> file_memory(NEAR)
     cdef Blocks heads
     cdef int64_t got
     cdef int64_t i
@@ -243,7 +240,7 @@ cdef bint recycle_take(const char *path, const char *home, int64_t bytes, int *f
     fd[0] = file_open(path, True, False, direct)
     err = -fd[0] if fd[0] < 0 else 0
     if not err and size > bytes:
-        buf = <uint8_t *> fl_aligned(BLOCK)
+        buf = <uint8_t *> file_memory(BLOCK)
         err = file_trim(fd[0], bytes) if buf != NULL else ENOMEM
         if not err:
             err = mark(fd[0], bytes, buf)
@@ -281,7 +278,7 @@ cdef bint recycle_marked(int fd, int64_t size) noexcept nogil:
     cdef bint found
     if size < LEAST or size % BLOCK:
         return False
-    buf = <uint8_t *> fl_aligned(BLOCK)
+    buf = <uint8_t *> file_memory(BLOCK)
     found = buf != NULL and file_read(fd, buf, BLOCK, size - BLOCK) == BLOCK and memcmp(buf, MARK, strlen(MARK)) == 0
     free(buf)
     return found

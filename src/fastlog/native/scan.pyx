@@ -7,18 +7,15 @@ from fastlog.native.arena cimport BLOCK
 from fastlog.native.batch cimport ATTR_CONTROL, BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
 from fastlog.native.batchrecords cimport Marker, batch_marker
 from fastlog.native.bytes cimport get64
-from fastlog.native.files cimport file_read
+from fastlog.native.files cimport file_memory, file_read
 from fastlog.native.index cimport index_add
 from fastlog.native.producers cimport producers_add, producers_end, producers_stable
 
 cdef extern from *:
     """
     #include <errno.h>
-    #include <stdlib.h>
     #include <unistd.h>
-    static void *fl_aligned(size_t n) { void *p; return posix_memalign(&p, 4096, n) ? 0 : p; }
     """
-    void *fl_aligned(size_t n) nogil
     int64_t lseek(int fd, int64_t at, int whence) nogil
     int SEEK_DATA
 
@@ -54,7 +51,7 @@ cdef int fill(Scan *s, Window *w, int64_t at, size_t need) noexcept nogil:
         return 0
     size = <size_t> whole_blocks(<int64_t> size)
     if size > w.size:
-        buf = <uint8_t *> fl_aligned(size)
+        buf = <uint8_t *> file_memory(size)
         if buf == NULL:
             return ENOMEM
         free(w.buf)
@@ -104,7 +101,7 @@ cdef int scan_run(Scan *s) noexcept nogil:
     w.size = <size_t> least(WINDOW if s.check else HEADERS, whole_blocks(s.to - (s.at & ~(<int64_t> BLOCK - 1))))
     w.from_ = 0
     w.n = 0
-    w.buf = <uint8_t *> fl_aligned(w.size)
+    w.buf = <uint8_t *> file_memory(w.size)
     if w.buf == NULL:
         return ENOMEM
     err = 0
@@ -161,7 +158,7 @@ cdef int scan_run(Scan *s) noexcept nogil:
 
 
 cdef int scan_zeroes(int fd, int64_t from_, int64_t to, int64_t *last) noexcept nogil:
-    cdef uint8_t *buf = <uint8_t *> fl_aligned(WINDOW)
+    cdef uint8_t *buf = <uint8_t *> file_memory(WINDOW)
     cdef int64_t at = from_ & ~(<int64_t> BLOCK - 1)
     cdef int64_t n
     cdef int64_t i

@@ -7,7 +7,8 @@ from libc.string cimport memmove, memset
 from fastlog.native.aborted cimport ABORTED_ENTRY, aborted_covers, aborted_decode, aborted_encode, aborted_forget, aborted_least
 from fastlog.native.arena cimport arena_drop_set
 from fastlog.native.files cimport (
-    PATH_MAX_, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_rename, file_trim, file_unlink, path_of,
+    PATH_MAX_, dir_sync, file_close, file_get, file_open, file_put, file_put_at, file_rename, file_trim, file_unlink,
+    files_drop_indexes, path_of,
 )
 from fastlog.native.index cimport (
     OFFSET_ENTRY, TIME_ENTRY, Index, index_bytes_held, index_covers, index_covers_time, index_decode, index_encode_offsets,
@@ -496,7 +497,6 @@ cdef void segment_keep(LogState *log, Segment *seg, uint8_t *snapshot, size_t sn
 
 cdef void seal_run(Job *job) noexcept nogil:
     cdef LogJob *j = <LogJob *> job
-    cdef char path[PATH_MAX_]
     j.error = file_trim(j.fd, j.to)
     if j.error:
         return
@@ -505,12 +505,7 @@ cdef void seal_run(Job *job) noexcept nogil:
             drop_snapshot(j.log.path, j.segment.checkpoint)
         return
     # A full disk, say. No index is better than half of one: whoever reads the segment makes it anew from the batches.
-    path_of(path, j.log.path, j.segment.base_offset, ".index")
-    file_unlink(path)
-    path_of(path, j.log.path, j.segment.base_offset, ".timeindex")
-    file_unlink(path)
-    path_of(path, j.log.path, j.segment.base_offset, ".txnindex")
-    file_unlink(path)
+    files_drop_indexes(j.log.path, j.segment.base_offset, "")
 
 
 cdef void seal_done(Job *job) noexcept nogil:
@@ -592,12 +587,7 @@ cdef void remove_run(Job *job) noexcept nogil:
             j.error = dir_sync(j.log.path)
         if j.error:
             return
-        path_of(path, j.log.path, bases[i], ".index")
-        file_unlink(path)
-        path_of(path, j.log.path, bases[i], ".timeindex")
-        file_unlink(path)
-        path_of(path, j.log.path, bases[i], ".txnindex")
-        file_unlink(path)
+        files_drop_indexes(j.log.path, bases[i], "")
         path_of(path, j.log.path, bases[i], ".snapshot")
         file_unlink(path)
         j.removed += 1
