@@ -2,7 +2,7 @@
 from libc.errno cimport EIO, ENOMEM
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove
-from fastlog.native.arena cimport BLOCK
+from fastlog.native.arena cimport BLOCK, whole_blocks
 from fastlog.native.batch cimport BATCH_HEADER, PEEK_OK, batch_crc_ok, batch_peek
 from fastlog.native.compactwork cimport CANCELLED, PIECE, Input, piece_room, work_damaged, work_spend
 from fastlog.native.files cimport PATH_MAX_, file_close, file_open, file_read, path_of
@@ -44,8 +44,7 @@ cdef int input_need(Work *w, int64_t at, int64_t n) noexcept nogil:
         kept = f.from_ + f.n - from_
         if kept & (BLOCK - 1):
             return EIO              # the file ended before its size
-    cap = at - from_ + n + PIECE
-    cap = (cap + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+    cap = whole_blocks(at - from_ + n + PIECE)
     if cap < 2 * PIECE:
         cap = 2 * PIECE
     if cap > f.cap:

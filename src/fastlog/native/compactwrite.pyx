@@ -3,7 +3,7 @@ from libc.errno cimport EFBIG, ENOMEM
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from fastlog.native.aborted cimport ABORTED_ENTRY, aborted_encode
-from fastlog.native.arena cimport BLOCK
+from fastlog.native.arena cimport whole_blocks
 from fastlog.native.compactwork cimport PIECE, Output, piece_room, work_spend
 from fastlog.native.files cimport (
     PATH_MAX_, file_close, file_open, file_put_at, file_trim, file_unlink, file_write, files_drop_indexes, path_of,
@@ -44,7 +44,7 @@ cdef int output_open(Work *w, int64_t base_offset) noexcept nogil:
 cdef int output_flush(Work *w) noexcept nogil:
     """Writes what gathered, up to whole blocks."""
     cdef Output *out = &w.output
-    cdef int64_t n = (out.used + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+    cdef int64_t n = whole_blocks(out.used)
     cdef int err
     if n == 0:
         return 0

@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 from fastlog.native.aborted cimport aborted_collect, aborted_free
 from fastlog.native.arena cimport (
     BLOCK, CHUNK, CHUNK_COLD, CHUNK_SHIFT, Arena, Chunk, arena_available, arena_drop, arena_find, arena_hold, arena_pin, arena_settle,
-    arena_take, arena_unpin,
+    arena_take, arena_unpin, whole_blocks,
 )
 from fastlog.native.batch cimport BATCH_HEADER, BATCH_PREFIX
 from fastlog.native.bytes cimport get32, get64
@@ -421,7 +421,7 @@ cdef int read_big(LogState *log, Read *r, Segment *seg, int64_t at, int64_t size
         return WAIT
     b = <Big *> calloc(1, sizeof(Big))
     if b != NULL:
-        b.length = (skip + size + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
+        b.length = whole_blocks(skip + size)
         b.buf = <uint8_t *> file_memory(<size_t> b.length)
     if b == NULL or b.buf == NULL:
         free(b)

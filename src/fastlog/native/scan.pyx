@@ -3,7 +3,7 @@ from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
 from fastlog.native.aborted cimport aborted_add, aborted_room
-from fastlog.native.arena cimport BLOCK
+from fastlog.native.arena cimport BLOCK, whole_blocks
 from fastlog.native.batch cimport ATTR_CONTROL, BATCH_HEADER, BatchInfo, PEEK_OK, batch_crc_ok, batch_peek
 from fastlog.native.batchrecords cimport Marker, batch_marker
 from fastlog.native.bytes cimport get64
@@ -30,10 +30,6 @@ cdef struct Window:                 # what of the file is in memory
     size_t size
     int64_t from_
     int64_t n
-
-
-cdef inline int64_t whole_blocks(int64_t n) noexcept nogil:
-    return (n + BLOCK - 1) & ~(<int64_t> BLOCK - 1)
 
 
 cdef inline int64_t least(int64_t a, int64_t b) noexcept nogil:
