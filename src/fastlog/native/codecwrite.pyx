@@ -15,6 +15,7 @@ from fastlog.native.bytes cimport put16, put32, put64
 from fastlog.native.codecplan cimport (
     BOOL, INT8, INT16, UINT16, INT32, UINT32, INT64, UUID_, STRING, BYTES, STRUCT, Layout, Op, Trail, enter, path_of,
 )
+from fastlog.native.zigzag cimport varint_size
 
 from uuid import UUID
 
@@ -34,14 +35,6 @@ ctypedef struct Output:
     Py_ssize_t used
     Py_ssize_t room
     Trail trail
-
-
-cdef inline Py_ssize_t uvarint_width(uint32_t v) noexcept nogil:
-    cdef Py_ssize_t width = 1
-    while v >= 0x80:
-        v >>= 7
-        width += 1
-    return width
 
 
 cdef bint same(object value, object default) except -1:
@@ -99,7 +92,7 @@ cdef int grow(Tables t, Output *w, const Op *op, Py_ssize_t n) except -1:
 
 cdef inline int write_number(Tables t, Output *w, const Op *op, uint32_t number) except -1:
     """An unsigned varint."""
-    cdef uint8_t *at = room(t, w, op, uvarint_width(number))
+    cdef uint8_t *at = room(t, w, op, varint_size(number))
     while number >= 0x80:
         at[0] = <uint8_t> (number | 0x80)
         at += 1
@@ -181,7 +174,7 @@ cdef Py_ssize_t write_tagged(Tables t, Output *w, const Op *op, int32_t count, o
             write_field(t, w, &op[i], (<dict> message)[<object> op[i].name])
             # the size goes in front, once it is known
             size = w.used - start
-            width = uvarint_width(<uint32_t> size)
+            width = varint_size(<uint32_t> size)
             room(t, w, &op[i], width)
             memmove(w.at + start + width, w.at + start, size)
             w.used = start

@@ -4,6 +4,8 @@ from libc.stdint cimport INT32_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from fastlog.native.batch cimport (
+    AT_ATTRIBUTES, AT_BASE_SEQUENCE, AT_BASE_TIMESTAMP, AT_COUNT, AT_CRC, AT_LEADER_EPOCH, AT_LENGTH, AT_MAGIC,
+    AT_MAX_TIMESTAMP, AT_PRODUCER_EPOCH, AT_PRODUCER_ID,
     ATTR_CODEC, ATTR_CONTROL, ATTR_DELETE_HORIZON, ATTR_LOG_APPEND_TIME, BATCH_CRC_FROM, BATCH_HEADER, BATCH_PREFIX, BATCH_SCRATCH,
     BatchInfo, CODEC_NONE, batch_peek,
 )
@@ -14,20 +16,7 @@ from fastlog.native.compression cimport (
 )
 from fastlog.native.crc32c cimport crc32c
 from fastlog.native.keymap cimport keymap_free, keymap_get, keymap_hash, keymap_open, keymap_prefetch, keymap_put
-
-cdef enum:                          # where the header's fields are
-    AT_LENGTH = 8
-    AT_LEADER_EPOCH = 12
-    AT_MAGIC = 16
-    AT_CRC = 17
-    AT_ATTRIBUTES = 21
-    AT_LAST_OFFSET_DELTA = 23
-    AT_BASE_TIMESTAMP = 27
-    AT_MAX_TIMESTAMP = 35
-    AT_PRODUCER_ID = 43
-    AT_PRODUCER_EPOCH = 51
-    AT_BASE_SEQUENCE = 53
-    AT_COUNT = 57
+from fastlog.native.zigzag cimport unzigzag
 
 cdef enum:
     NO_TIMESTAMP = -1
@@ -72,10 +61,6 @@ cdef inline uint64_t take(const uint8_t **at, const uint8_t *end, int bytes_max)
         bytes_max -= 1
     at[0] = end + 1
     return 0
-
-
-cdef inline int64_t unzigzag(uint64_t v) noexcept nogil:
-    return <int64_t> ((v >> 1) ^ (~(v & 1) + 1))
 
 
 cdef inline int32_t take_int(const uint8_t **at, const uint8_t *end) noexcept nogil:
